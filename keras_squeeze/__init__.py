@@ -1,0 +1,93 @@
+"""Keras 3 models made small: while they train, after they train, on disk.
+
+Nothing here imports Keras or TensorFlow until a name that needs them is
+touched; `inspect` and `verify` never do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_SUBMODULES = (
+    "artifact",
+    "callbacks",
+    "codecs",
+    "constraints",
+    "errors",
+    "layers",
+    "pruning",
+    "quantizers",
+    "saving",
+    "schedules",
+    "surgery",
+    "testing",
+)
+_NAMES = {
+    "SqueezeError": "keras_squeeze.errors",
+    "export": "keras_squeeze.saving",
+    "inspect": "keras_squeeze.artifact",
+    "load_model": "keras_squeeze.saving",
+    "load_weights": "keras_squeeze.saving",
+    "quantize": "keras_squeeze.surgery",
+    "unpack": "keras_squeeze.saving",
+    "verify": "keras_squeeze.artifact",
+}
+
+__all__ = ["__version__", *_SUBMODULES, *_NAMES]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from keras_squeeze import artifact as artifact
+    from keras_squeeze import callbacks as callbacks
+    from keras_squeeze import codecs as codecs
+    from keras_squeeze import constraints as constraints
+    from keras_squeeze import errors as errors
+    from keras_squeeze import layers as layers
+    from keras_squeeze import pruning as pruning
+    from keras_squeeze import quantizers as quantizers
+    from keras_squeeze import saving as saving
+    from keras_squeeze import schedules as schedules
+    from keras_squeeze import surgery as surgery
+    from keras_squeeze import testing as testing
+    from keras_squeeze.artifact import inspect as inspect
+    from keras_squeeze.artifact import verify as verify
+    from keras_squeeze.errors import SqueezeError as SqueezeError
+    from keras_squeeze.saving import export as export
+    from keras_squeeze.saving import load_model as load_model
+    from keras_squeeze.saving import load_weights as load_weights
+    from keras_squeeze.saving import unpack as unpack
+    from keras_squeeze.surgery import quantize as quantize
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"keras_squeeze.{name}")
+    if name in _NAMES:
+        value = getattr(importlib.import_module(_NAMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(
+        f"module 'keras_squeeze' has no attribute {name!r}; it has "
+        f"{', '.join(sorted(__all__))}"
+    )
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
+
+
+def _register_with_keras(_module: Any) -> None:
+    """Makes our layers known to `keras.models.load_model`."""
+    importlib.import_module("keras_squeeze.layers")
+    importlib.import_module("keras_squeeze.saving.squeezed_model")
+
+
+def _register_when_keras_is_imported() -> None:
+    import wrapt
+
+    wrapt.register_post_import_hook(_register_with_keras, "keras")
+
+
+_register_when_keras_is_imported()
