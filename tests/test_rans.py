@@ -73,13 +73,13 @@ def test_wide_ranges_and_floats_are_not_supported():
 @pytest.mark.parametrize("count", [1000, 10_000, 400_000])
 def test_codes_come_close_to_their_entropy(zeros, count):
     array = codes(count, zeros)
-    assert len(round_trip(array)) <= 1.015 * entropy_bytes(array) + 40
+    assert len(round_trip(array)) <= 1.025 * entropy_bytes(array) + 40
 
 
 def test_dense_integers_come_close_to_their_entropy():
     rng = np.random.default_rng(3)
     array = rng.normal(0, 35, 300_000).round().clip(-127, 127).astype("int8")
-    assert len(round_trip(array)) <= 1.003 * entropy_bytes(array) + 200
+    assert len(round_trip(array)) <= 1.006 * entropy_bytes(array) + 200
 
 
 @pytest.mark.parametrize("zeros", [0.97, 0.99, 0.999])
@@ -195,11 +195,11 @@ def test_a_huge_declared_shape_asks_for_no_memory():
 
 
 def test_lanes_grow_with_size_and_shrink_with_entropy():
-    assert lane_count(1, 3) == lane_count(2048, 3) == 1
-    assert lane_count(4096, 0.01) == 1
+    assert lane_count(1, 3) == lane_count(1024, 3) == 1
+    assert lane_count(1536, 0.01) == 1
     assert lane_count(10_000_000, 4) > lane_count(10_000_000, 0.7)
     for count in (3000, 100_000, 7_000_000):
-        assert -(-count // lane_count(count, 0.001)) <= 4096
+        assert -(-count // lane_count(count, 0.001)) <= 1536
 
 
 def test_the_size_hint_is_no_more_than_the_size():
