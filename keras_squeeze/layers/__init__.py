@@ -1,0 +1,48 @@
+"""Keras layers whose kernels are integer codes and scales.
+
+Importing this module registers them with Keras, so that plain
+`keras.models.load_model` knows them.
+"""
+
+# Keras first: importing it registers the package's classes, which needs every
+# module below from its start.
+import keras  # noqa: F401
+
+from keras_squeeze.layers.conversion import quantize_layer
+from keras_squeeze.layers.quantized_attention import (
+    QuantizedGroupedQueryAttention,
+    QuantizedMultiHeadAttention,
+)
+from keras_squeeze.layers.quantized_convolution import (
+    QuantizedConv1D,
+    QuantizedConv1DTranspose,
+    QuantizedConv2D,
+    QuantizedConv2DTranspose,
+    QuantizedConv3D,
+    QuantizedConv3DTranspose,
+    QuantizedDepthwiseConv1D,
+    QuantizedDepthwiseConv2D,
+)
+from keras_squeeze.layers.quantized_dense import QuantizedDense
+from keras_squeeze.layers.quantized_einsum_dense import QuantizedEinsumDense
+from keras_squeeze.layers.quantized_embedding import QuantizedEmbedding
+from keras_squeeze.layers.quantized_kernel import Packing, QuantizedKernel
+
+__all__ = [
+    "Packing",
+    "QuantizedConv1D",
+    "QuantizedConv1DTranspose",
+    "QuantizedConv2D",
+    "QuantizedConv2DTranspose",
+    "QuantizedConv3D",
+    "QuantizedConv3DTranspose",
+    "QuantizedDense",
+    "QuantizedDepthwiseConv1D",
+    "QuantizedDepthwiseConv2D",
+    "QuantizedEinsumDense",
+    "QuantizedEmbedding",
+    "QuantizedGroupedQueryAttention",
+    "QuantizedKernel",
+    "QuantizedMultiHeadAttention",
+    "quantize_layer",
+]

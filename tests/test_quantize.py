@@ -1,0 +1,406 @@
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_squeeze as ks
+from keras_squeeze.errors import (
+    ModelMismatchError,
+    NoKernelMatchedError,
+    NonFiniteError,
+    SqueezeError,
+    UnbuiltModelError,
+    UnsupportedModelError,
+)
+from keras_squeeze.quantizers import AbsMaxQuantizer
+from keras_squeeze.surgery import (
+    copy_model,
+    describe_quantized_layers,
+    encode_kernels,
+    find_kernels,
+    named_variables,
+    restore_quantized_layers,
+    walk_layers,
+)
+from tests import models
+
+L = keras.layers
+
+
+class Block(L.Layer):
+    """A composite layer of a user: its sublayers are made by its class."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.up = L.Dense(2 * units, activation="relu")
+        self.down = L.Dense(units)
+        self.attention = L.MultiHeadAttention(2, 3)
+
+    def build(self, shape):
+        self.up.build(shape)
+        self.down.build((*shape[:-1], 2 * self.units))
+        self.attention.build(shape, shape)
+
+    def call(self, inputs):
+        x = inputs + self.attention(inputs, inputs)
+        return self.down(self.up(x))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class Closed(keras.Model):
+    """A model that has no usable config."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.table = {"a": object()}
+
+    def call(self, inputs):
+        return self.layer(inputs)
+
+
+class Unbuildable(keras.Model):
+    """A model that can be called on values only."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer = L.Dense(2)
+
+    def call(self, inputs):
+        return self.layer(inputs * float(np.asarray(inputs).sum() + 1))
+
+
+def composite():
+    inputs = keras.Input((4, 6))
+    return keras.Model(inputs, L.Dense(2)(Block(6, name="block")(inputs)))
+
+
+def everything():
+    inputs = keras.Input((6, 6, 2), name="image")
+    x = L.Conv2D(4, 3, name="conv")(inputs)
+    x = L.SeparableConv2D(3, 3, name="separable")(x)
+    x = L.Reshape((4, 3))(x)
+    x = L.LSTM(3, name="lstm")(x)
+    return keras.Model(inputs, L.Dense(2, name="dense")(x), name="everything")
+
+
+def state(model):
+    return {
+        path: keras.ops.convert_to_numpy(v.value)
+        for path, v in named_variables(model).items()
+    }
+
+
+def same_state(first, second):
+    return list(first) == list(second) and all(
+        np.array_equal(first[path], second[path]) for path in first
+    )
+
+
+def outputs(model, x):
+    flat = keras.tree.flatten(model(x))
+    return [keras.ops.convert_to_numpy(tensor) for tensor in flat]
+
+
+def equal(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("kind", models.ALL)
+def test_copy_is_equal_and_shares_nothing(kind):
+    model, x = models.make(kind)
+    copy = copy_model(model)
+    assert type(copy) is type(model) and copy.name == model.name
+    assert same_state(state(model), state(copy))
+    assert equal(outputs(model, x), outputs(copy, x))
+    assert [path for path, _ in walk_layers(copy)] == [
+        path for path, _ in walk_layers(model)
+    ]
+    mine = {id(v) for v in named_variables(model).values()}
+    assert not mine & {id(v) for v in named_variables(copy).values()}
+
+
+@pytest.mark.parametrize("kind", models.ALL)
+def test_quantize_leaves_the_model_untouched(kind):
+    model, x = models.make(kind)
+    before, expected = state(model), outputs(model, x)
+    classes = [type(layer) for _, layer in walk_layers(model)]
+    small, report = ks.quantize(model, bits=8)
+    assert same_state(state(model), before)
+    assert equal(outputs(model, x), expected)
+    assert [type(layer) for _, layer in walk_layers(model)] == classes
+    for a, b in zip(outputs(small, x), expected, strict=True):
+        assert np.abs(a - b).max() <= 0.05 * np.abs(b).max()
+    assert report.totals["bytes_after"] < report.totals["bytes_before"]
+
+
+@pytest.mark.parametrize("kind", ["functional", "nested", "attention"])
+def test_predictions_are_those_of_the_dequantized_kernels(kind):
+    model, x = models.make(kind)
+    small, _ = ks.quantize(model, bits=3)
+    kernels = {k.path: k.variable for k in find_kernels(model)}
+    for path, layer in walk_layers(small):
+        if hasattr(layer, "quantized_kernel"):
+            name = f"{path}/{layer.kernel_name}"
+            kernels[name].assign(layer.quantized_kernel().dequantize())
+    for a, b in zip(outputs(small, x), outputs(model, x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_report_says_what_was_done_and_what_was_left():
+    small, report = ks.quantize(everything(), bits=4, filters="conv|lstm|sep")
+    (row,) = report.rows
+    assert row["layer"] == "conv" and row["class"] == "QuantizedConv2D"
+    assert row["shape"] == [3, 3, 2, 4] and row["bits"] == 4
+    assert row["granularity"] == "per_channel"
+    assert (row["bytes_before"], row["bytes_after"]) == (288, 36 + 16)
+    assert 15 < row["snr_db"] < 40 and 0 <= row["sparsity"] < 0.5
+    reasons = {item["path"]: item["reason"] for item in report.skipped}
+    assert reasons == {
+        "separable/depthwise_kernel": "no quantized layer for SeparableConv2D",
+        "separable/pointwise_kernel": "no quantized layer for SeparableConv2D",
+        "lstm/lstm_cell/kernel": "recurrent cells have no quantized layer yet",
+        "lstm/lstm_cell/recurrent_kernel": "recurrent cells have no "
+        "quantized layer yet",
+        "dense/kernel": "not matched by `filters`",
+    }
+    json.dumps(report.to_dict(), allow_nan=False)
+    assert "QuantizedConv2D" in str(report)
+    assert type(small.get_layer("dense")) is L.Dense
+
+
+def test_pruned_weights_stay_zero_and_are_counted():
+    model = keras.Sequential([keras.Input((10,)), L.Dense(10)])
+    kernel = model.layers[0].kernel
+    mask = np.arange(100).reshape(10, 10) % 4 == 0
+    kernel.assign(np.where(mask, kernel.numpy(), 0))
+    small, report = ks.quantize(model, bits=8, quantizer="absmax")
+    assert not np.any(small.layers[0].kernel.numpy()[~mask])
+    assert report.rows[0]["sparsity"] == pytest.approx(0.75, abs=0.01)
+
+
+def test_exact_kernels_have_no_noise_ratio():
+    model = keras.Sequential([keras.Input((2,)), L.Dense(2)])
+    model.layers[0].kernel.assign(np.zeros((2, 2)))
+    _, report = ks.quantize(model)
+    assert report.rows[0]["snr_db"] is None
+
+
+def test_filters_by_callable_and_granularity():
+    model = models.make("nested")[0]
+    small, report = ks.quantize(
+        model,
+        bits=4,
+        granularity="per_group",
+        group_size=2,
+        filters=lambda layer: layer.name == "same",
+        quantizer="absmax",
+    )
+    assert [row["layer"] for row in report.rows] == [
+        *("second/same", "third/same"),
+    ]
+    layer = small.get_layer("second").get_layer("same")
+    assert tuple(layer.kernel_scale.shape) == (5, 3)
+    assert layer.kernel_quantizer == AbsMaxQuantizer(4, "per_group", 2)
+
+
+def test_quantizer_object_brings_its_own_bits():
+    model = models.make("shared")[0]
+    quantizer = AbsMaxQuantizer(bits=2, granularity="per_tensor")
+    small, report = ks.quantize(model, quantizer=quantizer)
+    assert [row["bits"] for row in report.rows] == [2]
+    assert small.get_layer("shared").kernel_quantizer == quantizer
+
+
+def test_quantized_copy_is_compiled_alike_with_a_fresh_optimizer():
+    model, x = models.make("sequential")
+    labels = np.arange(len(x)) % 5
+    model.compile(
+        keras.optimizers.Adam(0.01),
+        "sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    model.fit(x, labels, verbose=0)
+    small, _ = ks.quantize(model, bits=4)
+    assert set(small.evaluate(x, labels, verbose=0, return_dict=True)) == {
+        *("accuracy", "loss"),
+    }
+    small.fit(x, labels, verbose=0)
+    assert float(small.optimizer.learning_rate) == pytest.approx(0.01)
+    assert int(small.optimizer.iterations) == 1
+
+
+def test_quantizing_again_takes_what_is_left():
+    model = models.make("functional")[0]
+    first, _ = ks.quantize(model, bits=4, filters="left")
+    second, report = ks.quantize(first, bits=8)
+    assert [row["bits"] for row in report.rows] == [8, 8]
+    assert {"path": "left", "reason": "already quantized"} in report.skipped
+    assert second.get_layer("left").kernel_quantizer.bits == 4
+
+
+def test_sublayers_of_composite_layers_are_quantized_and_copied():
+    model = models.randomize(composite())
+    x = np.random.default_rng(0).normal(size=(2, 4, 6)).astype("float32")
+    small, report = ks.quantize(model, bits=4)
+    names = {row["layer"].split("/")[0] for row in report.rows}
+    assert len(report.rows) == 7 and "block" in names
+    again = copy_model(small)
+    assert same_state(state(small), state(again))
+    assert equal(outputs(small, x), outputs(again, x))
+    block = again.get_layer("block")
+    assert type(block.up).__name__ == "QuantizedDense"
+    assert type(block.attention).__name__ == "QuantizedMultiHeadAttention"
+
+
+def test_structure_is_json_and_restores_a_fresh_model():
+    small, _ = ks.quantize(models.randomize(composite()), bits=3)
+    specs = json.loads(json.dumps(describe_quantized_layers(small)))
+    assert specs[0].keys() == {"path", "class_name", "quantizer"}
+    fresh = copy_model(models.randomize(composite()))
+    for (_, old), (_, new) in zip(
+        walk_layers(small), walk_layers(fresh), strict=True
+    ):
+        new.name = old.name
+    restore_quantized_layers(fresh, specs)
+    restore_quantized_layers(fresh, specs)
+    assert list(named_variables(fresh)) == list(named_variables(small))
+    for path, value in state(small).items():
+        named_variables(fresh)[path].assign(value)
+    x = np.random.default_rng(0).normal(size=(2, 4, 6)).astype("float32")
+    assert equal(outputs(small, x), outputs(fresh, x))
+    assert describe_quantized_layers(fresh) == specs
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"path": "nowhere"}, r"'nowhere'.*Received: a model with"),
+        ({"class_name": "QuantizedConv2D"}, r"QuantizedConv2D.*Dense"),
+    ],
+)
+def test_structure_that_does_not_fit_changes_nothing(change, message):
+    model = models.make("functional")[0]
+    specs = describe_quantized_layers(ks.quantize(model)[0])
+    broken = [*specs[:-1], {**specs[-1], **change}]
+    before = state(model)
+    with pytest.raises(ModelMismatchError, match=message):
+        restore_quantized_layers(model, broken)
+    assert same_state(state(model), before)
+    small, _ = ks.quantize(model, bits=4)
+    with pytest.raises(ModelMismatchError, match=r"'bits': 4"):
+        restore_quantized_layers(small, specs)
+
+
+def test_encode_kernels_covers_recurrent_and_separable_kernels():
+    model = everything()
+    encoded = encode_kernels(model, bits=4)
+    kernels = find_kernels(model)
+    assert list(encoded) == [id(kernel.variable) for kernel in kernels]
+    axes = {k.path: encoded[id(k.variable)].axis for k in kernels}
+    assert axes == {
+        "conv/kernel": (3,),
+        "separable/depthwise_kernel": (2, 3),
+        "separable/pointwise_kernel": (3,),
+        "lstm/lstm_cell/kernel": (1,),
+        "lstm/lstm_cell/recurrent_kernel": (1,),
+        "dense/kernel": (1,),
+    }
+
+
+def test_nothing_matched_lists_the_candidates():
+    with pytest.raises(
+        NoKernelMatchedError,
+        match=r"conv/kernel, dense/kernel.*lstm.*Received: filters='dens_e'",
+    ):
+        ks.quantize(everything(), filters="dens_e")
+    model = keras.Sequential([keras.Input((3,)), L.BatchNormalization()])
+    with pytest.raises(NoKernelMatchedError, match=r"BatchNormalization"):
+        ks.quantize(model)
+
+
+def test_non_finite_weights_name_the_layer():
+    model = everything()
+    kernel = model.get_layer("dense").kernel
+    values = kernel.numpy()
+    values[1] = np.inf
+    kernel.assign(values)
+    with pytest.raises(
+        NonFiniteError, match=r"dense/kernel.*Received: 2 NaN or infinite"
+    ):
+        ks.quantize(model)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bits": 9}, r"from 1 to 8.*Received: bits=9"),
+        ({"bits": 16}, r"from 1 to 8.*Received: bits=16"),
+        ({"granularity": "rows"}, r"Received: granularity='rows'"),
+        ({"quantizer": "best"}, r"\['absmax', 'mse'\].*Received: 'best'"),
+        ({"filters": 3}, r"regex or a callable.*Received: 3"),
+    ],
+)
+def test_arguments_out_of_range(arguments, message):
+    with pytest.raises(SqueezeError, match=message):
+        ks.quantize(models.sequential(), **arguments)
+
+
+def test_unbuilt_and_uncopyable_models():
+    with pytest.raises(UnbuiltModelError, match=r"Received: unbuilt"):
+        ks.quantize(keras.Sequential([L.Dense(3)]))
+    model = Closed(L.Dense(2))
+    model(np.zeros((1, 3), "float32"))
+    with pytest.raises(UnsupportedModelError, match=r"get_config.*Received"):
+        ks.quantize(model)
+    model = Unbuildable()
+    model(np.zeros((1, 3), "float32"))
+    with pytest.raises(UnsupportedModelError, match=r"cannot build"):
+        copy_model(model)
+    with pytest.raises(SqueezeError, match=r"Received: str"):
+        copy_model("model.h5")
+
+
+def test_lambda_layers_of_a_live_model_are_trusted():
+    inputs = keras.Input((3,))
+    x = L.Lambda(lambda t: 2.0 * t)(L.Dense(3)(inputs))
+    model = keras.Model(inputs, x)
+    value = np.ones((1, 3), "float32")
+    assert equal(outputs(model, value), outputs(copy_model(model), value))
+
+
+def test_layers_quantized_by_keras_are_left_alone():
+    model = keras.Sequential(
+        [keras.Input((4,)), L.Dense(4, name="a"), L.Dense(4, name="b")]
+    )
+    model.layers[0].quantize("int8")
+    small, report = ks.quantize(model, bits=4)
+    assert [row["layer"] for row in report.rows] == ["b"]
+    assert report.skipped == (
+        {"path": "a", "reason": "already quantized by Keras (int8)"},
+    )
+    x = np.ones((1, 4), "float32")
+    np.testing.assert_allclose(
+        outputs(small, x)[0], outputs(model, x)[0], atol=0.5
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from keras_squeeze.surgery.quantized_structure import *",
+        "import keras_squeeze.layers.conversion",
+    ],
+)
+def test_every_door_opens_first(statement):
+    script = statement + (
+        "; import keras; assert keras.saving.get_registered_object("
+        "'keras_squeeze>QuantizedDense') is not None"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
