@@ -1,0 +1,399 @@
+"""Every kind of model goes into a file and comes back bit-equal."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_squeeze as ks
+from keras_squeeze.artifact.reading import equal_bits
+from keras_squeeze.errors import (
+    ModelMismatchError,
+    NoKernelMatchedError,
+    NonFiniteError,
+    SqueezeError,
+    UnbuiltModelError,
+    UnsafeArtifactError,
+    UnsupportedModelError,
+)
+from keras_squeeze.surgery.layer_tree import named_variables, to_numpy
+from tests import models
+
+L = keras.layers
+
+
+def state(model):
+    return {
+        path: to_numpy(variable)
+        for path, variable in named_variables(model).items()
+    }
+
+
+def assert_equal_state(first, second):
+    first, second = state(first), state(second)
+    assert len(first) == len(second)
+    for a, b in zip(first.values(), second.values(), strict=True):
+        assert equal_bits(a, b)
+
+
+@pytest.mark.parametrize("kind", models.ALL)
+def test_lossless_round_trip(tmp_path, kind):
+    model, x = models.make(kind)
+    before = {path: array.copy() for path, array in state(model).items()}
+    report = ks.export(model, tmp_path / "m.h5")
+    loaded = ks.load_model(tmp_path / "m.h5")
+    assert type(loaded) is type(model)
+    assert_equal_state(model, loaded)
+    expected = model.predict(x, verbose=0)
+    for a, b in zip(
+        keras.tree.flatten(expected),
+        keras.tree.flatten(loaded.predict(x, verbose=0)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert {row["tensor"] for row in report.rows} == set(before)
+    assert all(equal_bits(before[p], a) for p, a in state(model).items()), (
+        "the model that was exported has changed"
+    )
+
+
+def test_nan_and_negative_zero_survive(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), L.Dense(4)])
+    kernel = np.full((3, 4), -0.0, "float32")
+    kernel[0] = [np.nan, np.inf, -np.inf, 1e-42]
+    kernel.view("uint32")[1, 0] = 0x7FC12345
+    model.layers[0].kernel.assign(kernel)
+    ks.export(model, tmp_path / "m.h5")
+    loaded = to_numpy(ks.load_model(tmp_path / "m.h5").layers[0]._kernel)
+    assert np.array_equal(loaded.view("uint32"), kernel.view("uint32"))
+
+
+@pytest.mark.parametrize(
+    "policy", ["mixed_float16", "mixed_bfloat16", "bfloat16", "float16"]
+)
+def test_dtype_policies(tmp_path, policy):
+    layers = [
+        keras.Input((6,)),
+        L.Dense(5, dtype=policy),
+        L.BatchNormalization(dtype=policy),
+        L.Dense(2, dtype=policy),
+    ]
+    model = keras.Sequential(layers)
+    ks.export(model, tmp_path / "m.h5")
+    loaded = ks.load_model(tmp_path / "m.h5")
+    assert loaded.layers[0].dtype_policy.name == policy
+    assert_equal_state(model, loaded)
+
+
+@pytest.mark.parametrize("mode", ["int8", "int4"])
+def test_models_quantized_by_keras(tmp_path, mode):
+    model = keras.Sequential([keras.Input((32,)), L.Dense(16), L.Dense(8)])
+    models.randomize(model)
+    model.quantize(mode)
+    x = np.random.default_rng(0).normal(size=(4, 32)).astype("float32")
+    ks.export(model, tmp_path / "m.h5")
+    loaded = ks.load_model(tmp_path / "m.h5")
+    assert_equal_state(model, loaded)
+    np.testing.assert_array_equal(
+        model.predict(x, verbose=0), loaded.predict(x, verbose=0)
+    )
+
+
+@pytest.mark.parametrize("kind", ["sequential", "nested", "attention"])
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_quantized_layers_round_trip(tmp_path, kind, bits):
+    model, x = models.make(kind)
+    small, _ = ks.quantize(model, bits=bits)
+    ks.export(small, tmp_path / "m.h5")
+    loaded = ks.load_model(tmp_path / "m.h5")
+    assert [type(layer) for layer in loaded.layers] == [
+        type(layer) for layer in small.layers
+    ]
+    assert_equal_state(small, loaded)
+    np.testing.assert_array_equal(
+        small.predict(x, verbose=0), loaded.predict(x, verbose=0)
+    )
+
+
+def test_quantized_layers_inside_a_subclassed_model(tmp_path):
+    model, x = models.make("subclassed")
+    small, _ = ks.quantize(model, bits=4)
+    ks.export(small, tmp_path / "m.h5")
+    loaded = ks.load_model(tmp_path / "m.h5")
+    assert type(loaded.first) is ks.layers.QuantizedDense
+    np.testing.assert_array_equal(small(x), loaded(x))
+
+
+def test_packed_codes_are_coded_as_codes(tmp_path):
+    model = keras.Sequential([keras.Input((200,)), L.Dense(200)])
+    kernel = np.random.default_rng(0).normal(size=(200, 200))
+    kernel[np.abs(kernel) < 1.3] = 0
+    model.layers[0].kernel.assign(kernel)
+    small, _ = ks.quantize(model, bits=4)
+    report = ks.export(small, tmp_path / "m.h5")
+    row = next(row for row in report.rows if row["codec"].startswith("packed"))
+    assert row["sparsity"] == pytest.approx(0.8, abs=0.03)
+    assert row["bits_per_weight"] < 1.6
+
+
+def test_quantizing_in_the_file_only(tmp_path):
+    model, x = models.make("sequential")
+    report = ks.export(model, tmp_path / "m.h5", bits=8)
+    loaded = ks.load_model(tmp_path / "m.h5")
+    assert type(loaded.layers[0]) is L.Conv2D
+    coded = [row for row in report.rows if row["codec"].startswith("8-bit")]
+    assert len(coded) == 2
+    small, _ = ks.quantize(model, bits=8)
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0), small.predict(x, verbose=0), atol=1e-6
+    )
+    np.testing.assert_array_equal(
+        to_numpy(loaded.layers[0].bias), to_numpy(model.layers[0].bias)
+    )
+
+
+def test_filters_choose_what_is_quantized_in_the_file(tmp_path):
+    model, _ = models.make("sequential")
+    report = ks.export(model, tmp_path / "m.h5", bits=4, filters="dense")
+    coded = [r["tensor"] for r in report.rows if r["codec"].startswith("4-bit")]
+    assert len(coded) == 1
+    assert "dense" in coded[0]
+    report = ks.export(
+        model,
+        tmp_path / "m.h5",
+        bits=16,
+        filters=lambda layer: isinstance(layer, L.Conv2D),
+    )
+    coded = [r["tensor"] for r in report.rows if "16-bit" in r["codec"]]
+    assert len(coded) == 1
+    assert "conv2d" in coded[0]
+
+
+def test_equal_models_give_equal_files(tmp_path):
+    model, _ = models.make("functional")
+    ks.export(model, tmp_path / "a.h5")
+    loaded = ks.load_model(tmp_path / "a.h5")
+    ks.export(loaded, tmp_path / "b.h5")
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_shared_variables_are_stored_once(tmp_path):
+    model, _ = models.make("shared")
+    report = ks.export(model, tmp_path / "m.h5")
+    assert [row["tensor"] for row in report.rows] == [
+        "shared/kernel",
+        "shared/bias",
+    ]
+
+
+def test_validation_is_measured_from_the_file(tmp_path):
+    model, x = models.make("sequential")
+    y = np.array([0, 1, 2])
+    model.compile(
+        "adam", "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    report = ks.export(model, tmp_path / "m.h5", validate=(x, y))
+    assert report.totals["accuracy_before"] == report.totals["accuracy_after"]
+    assert report.totals["loss_after"] == pytest.approx(
+        model.evaluate(x, y, verbose=0)[0], rel=1e-5
+    )
+    coarse = ks.export(
+        model,
+        tmp_path / "m.h5",
+        bits=2,
+        validate=lambda m: float(np.sum(m.predict(x, verbose=0)[:, 0])),
+    )
+    totals = coarse.totals
+    assert totals["validation_before"] != totals["validation_after"]
+    json.dumps(coarse.to_dict())
+
+
+def test_validation_needs_a_compiled_model(tmp_path):
+    model, x = models.make("sequential")
+    with pytest.raises(SqueezeError, match="compiled"):
+        ks.export(model, tmp_path / "m.h5", validate=(x, np.zeros(3)))
+
+
+def test_unregistered_classes_are_loaded_through_custom_objects(tmp_path):
+    model = models.Unregistered()
+    x = np.ones((2, 6), "float32")
+    model(x)
+    ks.export(model, tmp_path / "m.h5")
+    with pytest.raises(UnsafeArtifactError, match="Unregistered"):
+        ks.load_model(tmp_path / "m.h5")
+    loaded = ks.load_model(
+        tmp_path / "m.h5", {"Unregistered": models.Unregistered}
+    )
+    np.testing.assert_array_equal(model(x), loaded(x))
+
+
+class WithoutConfig(keras.Model):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, inputs):
+        return self.layer(inputs)
+
+
+def test_models_without_config_load_by_weights(tmp_path):
+    model = WithoutConfig(L.Dense(3))
+    x = np.ones((2, 6), "float32")
+    model(x)
+    ks.export(model, tmp_path / "m.h5")
+    other = WithoutConfig(L.Dense(3))
+    other(x)
+    with pytest.raises(SqueezeError, match=r"load_weights|custom_objects"):
+        ks.load_model(tmp_path / "m.h5")
+    ks.load_weights(other, tmp_path / "m.h5")
+    np.testing.assert_array_equal(model(x), other(x))
+
+
+def test_load_weights_matches_by_order_where_numbers_differ(tmp_path):
+    model, x = models.make("sequential")
+    ks.export(model, tmp_path / "m.h5")
+    other = models.sequential()
+    assert set(named_variables(other)) != set(named_variables(model))
+    report = ks.load_weights(other, tmp_path / "m.h5")
+    assert len(report.rows) == len(named_variables(model))
+    assert_equal_state(model, other)
+
+
+def test_load_weights_into_plain_layers_of_a_quantized_file(tmp_path):
+    model, x = models.make("sequential")
+    small, _ = ks.quantize(model, bits=4)
+    ks.export(small, tmp_path / "m.h5")
+    other = models.sequential()
+    ks.load_weights(other, tmp_path / "m.h5")
+    np.testing.assert_array_equal(
+        small.predict(x, verbose=0), other.predict(x, verbose=0)
+    )
+
+
+def test_load_weights_names_both_shapes_and_changes_nothing(tmp_path):
+    model = keras.Sequential([keras.Input((6,)), L.Dense(4), L.Dense(3)])
+    ks.export(model, tmp_path / "m.h5")
+    other = keras.Sequential([keras.Input((6,)), L.Dense(4), L.Dense(5)])
+    before = state(other)
+    with pytest.raises(ModelMismatchError) as caught:
+        ks.load_weights(other, tmp_path / "m.h5")
+    assert "(4, 5)" in str(caught.value)
+    assert "(4, 3)" in str(caught.value)
+    assert all(equal_bits(before[p], a) for p, a in state(other).items())
+
+
+def test_load_weights_of_another_structure_changes_nothing(tmp_path):
+    model, _ = models.make("sequential")
+    small, _ = ks.quantize(model, bits=4)
+    ks.export(small, tmp_path / "m.h5")
+    other = models.functional()
+    with pytest.raises(ModelMismatchError, match="Received"):
+        ks.load_weights(other, tmp_path / "m.h5")
+    more = keras.Sequential([*models.sequential().layers, L.Dense(2)])
+    more.build((None, 8, 8, 1))
+    classes = [type(layer) for layer in more.layers]
+    before = state(more)
+    with pytest.raises(ModelMismatchError, match="without one"):
+        ks.load_weights(more, tmp_path / "m.h5")
+    assert [type(layer) for layer in more.layers] == classes
+    assert all(equal_bits(before[p], a) for p, a in state(more).items())
+
+
+def test_load_weights_of_another_dtype(tmp_path):
+    model = keras.Sequential([keras.Input((6,)), L.Dense(4)])
+    ks.export(model, tmp_path / "m.h5")
+    other = keras.Sequential([keras.Input((6,)), L.Dense(4, dtype="bfloat16")])
+    with pytest.raises(ModelMismatchError, match="dtype bfloat16"):
+        ks.load_weights(other, tmp_path / "m.h5")
+
+
+def test_unbuilt_models_are_refused(tmp_path):
+    with pytest.raises(UnbuiltModelError, match="Received"):
+        ks.export(keras.Sequential([L.Dense(2)]), tmp_path / "m.h5")
+    with pytest.raises(UnbuiltModelError):
+        ks.export(models.Subclassed(), tmp_path / "m.h5")
+    with pytest.raises(SqueezeError, match=r"keras\.Model"):
+        ks.export("model", tmp_path / "m.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_arguments_of_export_leave_no_file(tmp_path):
+    model, _ = models.make("sequential")
+    with pytest.raises(NoKernelMatchedError, match="conv2d"):
+        ks.export(model, tmp_path / "m.h5", bits=4, filters="nothing")
+    with pytest.raises(SqueezeError, match=r"Received: .*9"):
+        ks.export(model, tmp_path / "m.h5", bits=9)
+    with pytest.raises(SqueezeError, match="filters"):
+        ks.export(model, tmp_path / "m.h5", filters="dense")
+    kernel = to_numpy(model.layers[0].kernel).copy()
+    kernel[0, 0, 0, 0] = np.nan
+    model.layers[0].kernel.assign(kernel)
+    with pytest.raises(NonFiniteError, match=r"conv2d.*Received: 1"):
+        ks.export(model, tmp_path / "m.h5", bits=4)
+    assert not list(tmp_path.iterdir())
+
+
+def test_adapted_vocabularies_are_refused_by_name(tmp_path):
+    lookup = L.StringLookup()
+    lookup.adapt(np.array(["a", "b"]))
+    model = keras.Sequential(
+        [keras.Input((1,), dtype="string"), lookup, L.Embedding(4, 2)]
+    )
+    with pytest.raises(UnsupportedModelError, match="string_lookup"):
+        ks.export(model, tmp_path / "m.h5")
+
+
+def test_lambda_layers_need_trust(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((3,)), L.Lambda(lambda x: x * 2), L.Dense(2)]
+    )
+    ks.export(model, tmp_path / "m.h5")
+    with pytest.raises(UnsafeArtifactError, match="Lambda"):
+        ks.load_model(tmp_path / "m.h5")
+    loaded = ks.load_model(tmp_path / "m.h5", safe_mode=False)
+    x = np.ones((1, 3), "float32")
+    np.testing.assert_array_equal(model(x), loaded(x))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_unpack(tmp_path, suffix):
+    model, x = models.make("functional")
+    ks.export(model, tmp_path / "m.h5")
+    target = tmp_path / f"out{suffix}"
+    report = ks.unpack(tmp_path / "m.h5", target)
+    assert report.rows[1]["bytes"] == target.stat().st_size
+    if suffix == ".keras":
+        assert_equal_state(model, keras.models.load_model(target))
+    else:
+        other = models.functional()
+        other.load_weights(target)
+        assert_equal_state(model, other)
+    with pytest.raises(SqueezeError, match=r"\.onnx"):
+        ks.unpack(tmp_path / "m.h5", tmp_path / "m.onnx")
+
+
+def test_a_fresh_process_predicts_the_same(tmp_path):
+    model, x = models.make("attention")
+    small, _ = ks.quantize(model, bits=4)
+    ks.export(small, tmp_path / "m.h5")
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", small.predict(x, verbose=0))
+    code = (
+        "import sys, numpy as np, keras_squeeze as ks\n"
+        "model = ks.load_model(sys.argv[1] + '/m.h5')\n"
+        "y = model.predict(np.load(sys.argv[1] + '/x.npy'), verbose=0)\n"
+        "assert np.array_equal(y, np.load(sys.argv[1] + '/y.npy'))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+
+def test_real_models_round_trip(tmp_path, data_folder):
+    for name in ("pretrainedResnet.h5", "ad01.h5"):
+        path = data_folder / "models" / name
+        model = keras.models.load_model(path, compile=False)
+        report = ks.export(model, tmp_path / "m.h5")
+        assert_equal_state(model, ks.load_model(tmp_path / "m.h5"))
+        assert report.totals["ratio"] > 1.1
