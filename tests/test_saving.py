@@ -172,12 +172,16 @@ def test_filters_choose_what_is_quantized_in_the_file(tmp_path):
     assert "conv2d" in coded[0]
 
 
-def test_equal_models_give_equal_files(tmp_path):
-    model, _ = models.make("functional")
+@pytest.mark.parametrize("kind", models.ALL)
+def test_a_loaded_model_is_exported_again(tmp_path, kind):
+    model, _ = models.make(kind)
     ks.export(model, tmp_path / "a.h5")
     loaded = ks.load_model(tmp_path / "a.h5")
     ks.export(loaded, tmp_path / "b.h5")
-    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    first, second = ((tmp_path / name).read_bytes() for name in ("a.h5", "b.h5"))
+    # Keras numbers the inner layers of a subclassed model anew each time.
+    assert first == second or kind == "subclassed"
+    assert_equal_state(model, ks.load_model(tmp_path / "b.h5"))
 
 
 def test_shared_variables_are_stored_once(tmp_path):
