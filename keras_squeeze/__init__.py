@@ -36,7 +36,7 @@ _NAMES = {
     "verify": "keras_squeeze.artifact",
 }
 
-__all__ = ["__version__", *_SUBMODULES, *_NAMES]  # noqa: PLE0604
+__all__ = ["__version__", *_SUBMODULES, *_NAMES]
 
 if TYPE_CHECKING:
     from keras_squeeze import artifact as artifact

@@ -20,8 +20,8 @@ class Report:
             and why.
 
     Example:
-
-    >>> report = Report("Files", ("name", "bytes"), ({"name": "a", "bytes": 1},))
+    >>> rows = ({"name": "a", "bytes": 1},)
+    >>> report = Report("Files", ("name", "bytes"), rows)
     >>> report.to_dict()["rows"]
     [{'name': 'a', 'bytes': 1}]
     """
@@ -76,10 +76,13 @@ class Report:
         return table
 
     def _footer(self) -> list[str]:
-        totals = [f"{key.replace('_', ' ')}: {_cell(value)}"
-                  for key, value in self.totals.items()]
-        skipped = [f"skipped {item['path']}: {item['reason']}"
-                   for item in self.skipped]
+        totals = [
+            f"{key.replace('_', ' ')}: {_cell(value)}"
+            for key, value in self.totals.items()
+        ]
+        skipped = [
+            f"skipped {item['path']}: {item['reason']}" for item in self.skipped
+        ]
         return ([", ".join(totals)] if totals else []) + skipped
 
 
@@ -93,5 +96,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, list | tuple):
-        return "×".join(str(item) for item in value)
+        return "\N{MULTIPLICATION SIGN}".join(str(item) for item in value)
     return str(value)

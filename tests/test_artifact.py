@@ -12,6 +12,7 @@ import pytest
 from keras_squeeze import artifact
 from keras_squeeze.artifact import Limits, TensorInput
 from keras_squeeze.artifact.reading import equal_bits
+from keras_squeeze.artifact.tensor_coding import decode_tensors
 from keras_squeeze.errors import (
     ArtifactError,
     CorruptArtifactError,
@@ -246,3 +247,13 @@ def test_stream_size_matches_the_documented_layout(small):
     assert digest.hexdigest() == opened.digest
     assert len(payload) == sum(t.stored_bytes for t in opened.tensors)
     assert math.prod(opened.tensors[0].shape) == 600
+
+
+def test_an_undecodable_part_names_its_tensor(small):
+    path, _ = small
+    opened = artifact.read(path)
+    payloads = [opened.stored(tensor) for tensor in opened.tensors]
+    place = [t.name for t in opened.tensors].index("packed")
+    payloads[place] = payloads[place][:-1]
+    with pytest.raises(CorruptArtifactError, match="Tensor 'packed'"):
+        decode_tensors(opened.tensors, payloads)

@@ -75,7 +75,9 @@ def test_compiled_models_with_custom_policies_pass():
 )
 def test_hostile_configs_are_refused(config):
     wrapped = node(
-        "keras", "Sequential", {"layers": [node("keras.layers", "Dense"), config]}
+        "keras",
+        "Sequential",
+        {"layers": [node("keras.layers", "Dense"), config]},
     )
     with pytest.raises(UnsafeArtifactError, match="Received"):
         check_config(wrapped, nobody, "m.h5")

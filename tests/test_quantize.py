@@ -234,6 +234,16 @@ def test_quantized_copy_is_compiled_alike_with_a_fresh_optimizer():
     small.fit(x, labels, verbose=0)
     assert float(small.optimizer.learning_rate) == pytest.approx(0.01)
     assert int(small.optimizer.iterations) == 1
+    slots = len(small.optimizer.variables) - 2
+    assert slots == 2 * len(small.trainable_variables)
+
+
+def test_a_loss_of_ones_own_leaves_the_copy_uncompiled():
+    model, x = models.make("sequential")
+    model.compile("sgd", lambda y_true, y_pred: y_pred * float(len(x)))
+    small, _ = ks.quantize(model)
+    assert not small.compiled
+    assert small.predict(x, verbose=0).shape == (3, 5)
 
 
 def test_quantizing_again_takes_what_is_left():

@@ -178,7 +178,9 @@ def test_a_loaded_model_is_exported_again(tmp_path, kind):
     ks.export(model, tmp_path / "a.h5")
     loaded = ks.load_model(tmp_path / "a.h5")
     ks.export(loaded, tmp_path / "b.h5")
-    first, second = ((tmp_path / name).read_bytes() for name in ("a.h5", "b.h5"))
+    first, second = (
+        (tmp_path / name).read_bytes() for name in ("a.h5", "b.h5")
+    )
     # Keras numbers the inner layers of a subclassed model anew each time.
     assert first == second or kind == "subclassed"
     assert_equal_state(model, ks.load_model(tmp_path / "b.h5"))
@@ -257,7 +259,7 @@ def test_models_without_config_load_by_weights(tmp_path):
 
 
 def test_load_weights_matches_by_order_where_numbers_differ(tmp_path):
-    model, x = models.make("sequential")
+    model, _ = models.make("sequential")
     ks.export(model, tmp_path / "m.h5")
     other = models.sequential()
     assert set(named_variables(other)) != set(named_variables(model))
@@ -364,7 +366,7 @@ def test_lambda_layers_need_trust(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 def test_unpack(tmp_path, suffix):
-    model, x = models.make("functional")
+    model, _ = models.make("functional")
     ks.export(model, tmp_path / "m.h5")
     target = tmp_path / f"out{suffix}"
     report = ks.unpack(tmp_path / "m.h5", target)

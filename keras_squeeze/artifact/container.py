@@ -78,9 +78,7 @@ def _create(path: str) -> h5py.File:
     access.set_libver_bounds(h5py.h5f.LIBVER_V18, h5py.h5f.LIBVER_V18)
     access.set_meta_block_size(1)
     name = os.fsencode(path)
-    return h5py.File(
-        h5py.h5f.create(name, h5py.h5f.ACC_TRUNC, created, access)
-    )
+    return h5py.File(h5py.h5f.create(name, h5py.h5f.ACC_TRUNC, created, access))
 
 
 def _create_group(parent: Any, name: bytes) -> h5py.Group:
@@ -160,9 +158,7 @@ def _check_magic(raw: BinaryIO, name: str) -> None:
     raw.seek(0)
 
 
-def _checked_reader(
-    file: h5py.File, name: str, limits: Limits
-) -> StreamReader:
+def _checked_reader(file: h5py.File, name: str, limits: Limits) -> StreamReader:
     _check_is_ours(file, name)
     root = h5py.h5g.open(file.id, b"/")
     group = _only_child(root, _GROUP, name)
@@ -220,7 +216,8 @@ def _only_child(parent: Any, expected: bytes, name: str) -> Any:
 def _attribute_names(owner: Any) -> set[bytes]:
     count = h5py.h5a.get_num_attrs(owner)
     return {
-        h5py.h5a.open(owner, index=index).name for index in range(min(count, 64))
+        h5py.h5a.open(owner, index=index).name
+        for index in range(min(count, 64))
     }
 
 

@@ -166,4 +166,3 @@ def _codec_name(tensor: TensorRecord) -> str:
     if tensor.encoding == "packed":
         return f"packed {tensor.parameters.get('width')}-bit {names[0]}"
     return "+".join(names)
-

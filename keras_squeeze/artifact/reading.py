@@ -75,7 +75,8 @@ class Artifact:
             if tensor.name == name:
                 return decode_tensors([tensor], [self.stored(tensor)])[0]
         raise SqueezeError(
-            f"Expected the name of a tensor in {self.path!r}. Received: {name!r}"
+            f"Expected the name of a tensor in {self.path!r}. "
+            f"Received: {name!r}"
         )
 
     def decode_all(self) -> dict[str, np.ndarray]:
@@ -224,4 +225,3 @@ def equal_bits(first: np.ndarray, second: np.ndarray) -> bool:
 
 def _bits(array: np.ndarray) -> bytes:
     return np.ascontiguousarray(array).tobytes()
-

@@ -128,6 +128,15 @@ def decode_tensors(
     Raises:
         CorruptArtifactError: If the bytes are not what a codec writes.
     """
+    try:
+        return _decode_batch(records, payloads)
+    except CorruptArtifactError as error:
+        raise _naming_the_tensor(records, payloads, error) from error
+
+
+def _decode_batch(
+    records: Sequence[TensorRecord], payloads: Sequence[bytes]
+) -> list[np.ndarray]:
     parts = [part for record in records for part in record.parts]
     chunks = [
         chunk
@@ -141,6 +150,19 @@ def decode_tensors(
         )
         for record in records
     ]
+
+
+def _naming_the_tensor(
+    records: Sequence[TensorRecord],
+    payloads: Sequence[bytes],
+    error: CorruptArtifactError,
+) -> CorruptArtifactError:
+    for record, payload in zip(records, payloads, strict=True):
+        try:
+            _decode_batch([record], [payload])
+        except CorruptArtifactError as own:
+            return CorruptArtifactError(f"Tensor {record.name!r}: {own}")
+    return error
 
 
 def _split(record: TensorRecord, payload: bytes) -> list[bytes]:

@@ -22,7 +22,9 @@ def check_target(path: str, overwrite: bool) -> None:
         ArtifactError: If the path cannot be written.
     """
     if not path.endswith(".h5"):
-        raise ArtifactError(f"Expected a path that ends in .h5. Received: {path}")
+        raise ArtifactError(
+            f"Expected a path that ends in .h5. Received: {path}"
+        )
     if path.endswith(".weights.h5"):
         raise ArtifactError(
             "Expected a path that does not end in .weights.h5, which Keras "

@@ -118,7 +118,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._first_batch = 0
         self._updated_at: int | None = None
         self._sparsity = 0.0
-        self._unchecked = False
+        self._trusted = False
         # Under JAX a compiled step holds a mask as a constant.
         self._assigns = keras.backend.backend() == "jax"
 
@@ -216,8 +216,9 @@ class MagnitudePruning(keras.callbacks.Callback):
 
     def _enforce(self) -> None:
         """Applies the masks here if the training step does not."""
-        if self._unchecked and not self._assigns:
-            self._unchecked = False
+        if self._sparsity and not self._trusted and not self._assigns:
+            # Later violations are seen where an update reads the weights.
+            self._trusted = True
             if any(m.is_violated_by(m.weights()) for m in self._masks):
                 self._fall_back()
         if self._assigns:
@@ -242,7 +243,6 @@ class MagnitudePruning(keras.callbacks.Callback):
         sparsity = self.schedule(due)
         for mask in self._masks:
             self._update(mask, sparsity, recover)
-        self._unchecked = True
         if self.verbose and sparsity != self._sparsity:
             io_utils.print_msg(
                 f"\nStep {step}: {type(self).__name__} setting sparsity to "

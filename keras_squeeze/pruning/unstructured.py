@@ -38,9 +38,11 @@ class Unstructured:
         if np.isnan(flat).any():
             flat = np.nan_to_num(flat, nan=np.inf)
         threshold = _smallest(flat, count)
-        keep: NDArray[np.bool_] = flat >= threshold
-        ties = np.flatnonzero(flat == threshold)
-        keep[ties[: count - (flat.size - np.count_nonzero(keep))]] = False
+        keep: NDArray[np.bool_] = flat > threshold
+        excess = flat.size - np.count_nonzero(keep) - count
+        if excess:
+            ties = np.flatnonzero(flat == threshold)
+            keep[ties[ties.size - excess :]] = True
         return keep.reshape(np.shape(scores))
 
     def get_config(self) -> dict[str, Any]:

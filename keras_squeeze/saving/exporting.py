@@ -75,7 +75,6 @@ def export(
             left as it was.
 
     Example:
-
     >>> import keras, tempfile, os
     >>> import keras_squeeze as ks
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
@@ -106,7 +105,9 @@ def export(
         overwrite=overwrite,
         executor=executor,
     )
-    return _with_validation(artifact.describe(written), model, written, validate)
+    return _with_validation(
+        artifact.describe(written), model, written, validate
+    )
 
 
 def _tensor_inputs(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from keras_squeeze.errors import (
@@ -86,17 +85,11 @@ def _make_again(model: Any) -> Any:
     try:
         # The model is alive in this process: its code is trusted.
         with keras.saving.custom_object_scope(custom), SafeModeScope(False):
-            copy = _from_config(model)
+            copy = type(model).from_config(model.get_config())
             _build_like(model, copy)
     except Exception as error:
         raise _unsupported(model, f"{type(error).__name__}: {error}") from error
     return copy
-
-
-def _from_config(model: Any) -> Any:
-    if type(model) in (keras.Sequential, Functional):
-        return keras.models.clone_model(model)
-    return type(model).from_config(model.get_config())
 
 
 def _build_like(model: Any, copy: Any) -> None:
@@ -164,10 +157,11 @@ def compile_alike(model: Any, copy: Any) -> None:
         model: A `keras.Model`, compiled or not.
         copy: Its copy.
     """
-    if not getattr(model, "compiled", False) or copy.compiled:
+    if not getattr(model, "compiled", False):
         return
     try:
         copy.compile_from_config(model.get_compile_config())
-    except (TypeError, ValueError, NotImplementedError):
-        # The copy is for inference; its user can compile it.
+    except Exception:
+        # A loss of the user's own that Keras cannot write down: the copy is
+        # for inference, and its user can compile it.
         return

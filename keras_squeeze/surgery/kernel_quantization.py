@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-
 from keras_squeeze import quantizers
 from keras_squeeze.layers.conversion import QUANTIZED_CLASSES
 from keras_squeeze.quantizers import QuantizedTensor, Quantizer
@@ -113,12 +111,3 @@ def channel_axis(kernel: Kernel) -> tuple[int, ...]:
             axis: tuple[int, ...] = target.channel_axis(kernel.layer, shape)
             return axis
     return (len(shape) - 1,)
-
-
-def stored_bytes(variable: Any) -> int:
-    """Bytes a variable takes in memory."""
-    itemsize = keras.ops.convert_to_numpy(variable.value[:0]).dtype.itemsize
-    size = 1
-    for dimension in variable.shape:
-        size *= int(dimension)
-    return size * int(itemsize)
