@@ -15,13 +15,13 @@ from keras_squeeze.quantizers import (
     MeanSquaredErrorQuantizer,
     QuantizedTensor,
     Quantizer,
-    check_quantizer,
     pack_codes,
     storage_width,
     unpack_codes,
 )
 from keras_squeeze.quantizers.layout import from_canonical, to_canonical
 from keras_squeeze.quantizers.scale import round_scale
+from keras_squeeze.testing import check_quantizer
 
 GRANULARITIES = [
     {"granularity": "per_tensor"},

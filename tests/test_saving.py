@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import keras_squeeze as ks
+from keras_squeeze import artifact
+from keras_squeeze.artifact import TensorInput
 from keras_squeeze.artifact.reading import equal_bits
 from keras_squeeze.errors import (
     ModelMismatchError,
@@ -314,6 +316,34 @@ def test_load_weights_of_another_dtype(tmp_path):
     other = keras.Sequential([keras.Input((6,)), L.Dense(4, dtype="bfloat16")])
     with pytest.raises(ModelMismatchError, match="dtype bfloat16"):
         ks.load_weights(other, tmp_path / "m.h5")
+
+
+@pytest.mark.parametrize(
+    "specs",
+    [
+        [{"path": "dense"}],
+        [3],
+        [{"path": "dense", "class_name": "QuantizedDense", "quantizer": {}}],
+        [{"path": "nothing", "class_name": "x", "quantizer": {}}],
+        "dense",
+    ],
+)
+def test_damaged_descriptions_of_quantized_layers(tmp_path, specs):
+    model = keras.Sequential([keras.Input((6,)), L.Dense(4, name="dense")])
+    ks.export(model, tmp_path / "m.h5")
+    opened = artifact.read(tmp_path / "m.h5")
+    description = {**opened.manifest.model, "quantized_layers": specs}
+    artifact.write(
+        str(tmp_path / "m.h5"),
+        [
+            TensorInput.from_values(name, array)
+            for name, array in opened.decode_all().items()
+        ],
+        description,
+        keras_version=keras.__version__,
+    )
+    with pytest.raises(SqueezeError, match="Received"):
+        ks.load_model(tmp_path / "m.h5")
 
 
 def test_unbuilt_models_are_refused(tmp_path):

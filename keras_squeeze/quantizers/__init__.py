@@ -7,7 +7,6 @@ from typing import Any
 
 from keras_squeeze.errors import UnknownIdentifierError
 from keras_squeeze.quantizers.absmax import AbsMaxQuantizer
-from keras_squeeze.quantizers.conformance import check_quantizer
 from keras_squeeze.quantizers.layout import from_canonical, to_canonical
 from keras_squeeze.quantizers.mean_squared_error import (
     MeanSquaredErrorQuantizer,
@@ -27,7 +26,6 @@ __all__ = [
     "MeanSquaredErrorQuantizer",
     "QuantizedTensor",
     "Quantizer",
-    "check_quantizer",
     "from_canonical",
     "get",
     "pack_codes",

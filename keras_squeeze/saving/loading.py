@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_squeeze import artifact
 from keras_squeeze.artifact import Artifact, Limits
-from keras_squeeze.errors import SqueezeError
+from keras_squeeze.errors import CorruptArtifactError, SqueezeError
 from keras_squeeze.report import Report
 from keras_squeeze.saving.assigning import (
     assign_tensors,
@@ -106,9 +106,15 @@ def load_weights(
 def _load(model: Any, opened: Artifact) -> None:
     tensors = opened.decode_all()
     specs = opened.manifest.model.get("quantized_layers") or []
-    if specs:
-        specs = _check_before_restoring(model, tensors, specs, opened.path)
-        restore_quantized_layers(model, specs)
+    try:
+        if specs:
+            specs = _check_before_restoring(model, tensors, specs, opened.path)
+            restore_quantized_layers(model, specs)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CorruptArtifactError(
+            "Expected `quantized_layers` with path, class_name and quantizer "
+            f"in {opened.path!r}. Received: {type(error).__name__}: {error}"
+        ) from error
     assign_tensors(model, tensors, opened.path)
 
 

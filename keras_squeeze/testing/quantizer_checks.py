@@ -27,6 +27,7 @@ def check_quantizer(quantizer: Quantizer) -> None:
 
     Example:
     >>> from keras_squeeze.quantizers import AbsMaxQuantizer
+    >>> from keras_squeeze.testing import check_quantizer
     >>> check_quantizer(AbsMaxQuantizer(bits=4))
     """
     _check_config(quantizer)

@@ -1,18 +1,15 @@
-"""Checks for the authors of plug-ins: does a class keep its contract?
-
-Each check raises `AssertionError` with what was wrong. Nothing is imported
-before a check runs.
-"""
+"""What every codec must do, as one callable check."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    from keras_squeeze.codecs import Codec
+from keras_squeeze.codecs import Codec, dtypes
+from keras_squeeze.errors import SqueezeError
 
 _MAX_CUTS = 12
 
@@ -31,10 +28,6 @@ def sample_arrays() -> list[np.ndarray]:
     >>> len({array.dtype.name for array in sample_arrays()})
     17
     """
-    import numpy as np
-
-    from keras_squeeze.codecs import dtypes
-
     random = np.random.default_rng(0)
     arrays = []
     for name in dtypes.DTYPE_NAMES:
@@ -77,8 +70,6 @@ def check_codec(
 
 
 def _check_config(codec: Codec) -> None:
-    import json
-
     config = codec.get_config()
     _require(config.get("id") == codec.id, f"the config names no id: {config}")
     _require(
@@ -129,8 +120,6 @@ def _check_many(codec: Codec, arrays: list[np.ndarray]) -> None:
 
 
 def _check_damage(codec: Codec, array: np.ndarray) -> None:
-    import numpy as np
-
     data = codec.encode(array)
     places = np.linspace(0, max(len(data) - 1, 0), _MAX_CUTS).astype(int)
     for place in sorted(set(places.tolist())):
@@ -144,8 +133,6 @@ def _check_damage(codec: Codec, array: np.ndarray) -> None:
 def _decode_damaged(
     codec: Codec, data: bytes, array: np.ndarray, must_fail: bool = False
 ) -> None:
-    from keras_squeeze.errors import SqueezeError
-
     what = f"{codec!r}, {array.dtype} of shape {array.shape}, damaged"
     try:
         out = codec.decode(data, array.shape, array.dtype.newbyteorder("="))
@@ -165,8 +152,6 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
-    from keras_squeeze.codecs import dtypes
-
     same_kind = a.dtype.name == b.dtype.name and a.shape == b.shape
     return same_kind and bool(
         (dtypes.bit_patterns(a) == dtypes.bit_patterns(b)).all()
@@ -176,8 +161,6 @@ def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
 def _random_array(
     random: np.random.Generator, dtype: np.dtype[Any], count: int
 ) -> np.ndarray:
-    import numpy as np
-
     if dtype.kind == "b":
         return random.integers(0, 2, count).astype(dtype)
     # Random bits: every NaN payload, denormal and extreme value turns up.
@@ -186,8 +169,6 @@ def _random_array(
 
 
 def _odd_arrays(array: np.ndarray) -> list[np.ndarray]:
-    import numpy as np
-
     dtype, zeros = array.dtype, np.zeros_like(array)
     small = (array.view(np.uint8) & 3).view(dtype)
     small = small if dtype.kind != "b" else array
