@@ -433,3 +433,11 @@ def test_real_models_round_trip(tmp_path, data_folder):
         report = ks.export(model, tmp_path / "m.h5")
         assert_equal_state(model, ks.load_model(tmp_path / "m.h5"))
         assert report.totals["ratio"] > 1.1
+
+
+def test_unpacking_into_a_missing_folder_leaves_nothing(tmp_path):
+    model, _ = models.make("functional")
+    ks.export(model, tmp_path / "m.h5")
+    with pytest.raises(SqueezeError, match="Received"):
+        ks.unpack(tmp_path / "m.h5", tmp_path / "missing" / "m.keras")
+    assert [path.name for path in tmp_path.iterdir()] == ["m.h5"]

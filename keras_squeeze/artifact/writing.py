@@ -62,7 +62,7 @@ def write_atomically(
             was and the temporary file is gone.
     """
     target = os.path.realpath(path)
-    temporary = f"{target}.tmp-{secrets.token_hex(4)}"
+    temporary = _beside(target)
     try:
         write(temporary)
         _keep_mode(target, temporary)
@@ -77,6 +77,18 @@ def write_atomically(
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def check_not_empty(path: str) -> None:
+    """Raises `ArtifactError` if a file that was just written is empty."""
+    if not os.path.getsize(path):
+        raise ArtifactError(f"Expected a file with content. Received: {path}")
+
+
+def _beside(target: str) -> str:
+    # The end of the name stays: some writers tell the format by it.
+    folder, name = os.path.split(target)
+    return os.path.join(folder, f".tmp-{secrets.token_hex(4)}-{name[-200:]}")
 
 
 def _keep_mode(target: str, temporary: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_squeeze import artifact
 from keras_squeeze.artifact import Artifact, Limits
+from keras_squeeze.artifact.writing import check_not_empty, write_atomically
 from keras_squeeze.errors import CorruptArtifactError, SqueezeError
 from keras_squeeze.report import Report
 from keras_squeeze.saving.assigning import (
@@ -158,7 +159,8 @@ def unpack(
 
     Raises:
         ArtifactError: If the file is damaged, foreign, newer or unsafe.
-        SqueezeError: If `target` has another suffix.
+        SqueezeError: If `target` has another suffix or cannot be written; an
+            existing file is left as it was.
     """
     source, target = os.fspath(path), os.fspath(target)
     if not target.endswith(_TARGETS):
@@ -167,10 +169,8 @@ def unpack(
             f"Received: {target!r}"
         )
     model = load_model(source, custom_objects)
-    if target.endswith(".keras"):
-        model.save(target)
-    else:
-        model.save_weights(target)
+    save = model.save if target.endswith(".keras") else model.save_weights
+    write_atomically(target, save, verify=check_not_empty)
     sizes = {name: os.path.getsize(name) for name in (source, target)}
     rows = tuple({"file": name, "bytes": size} for name, size in sizes.items())
     totals = {"ratio": sizes[target] / sizes[source]}

@@ -1,9 +1,10 @@
 """Names for the layers, variables and kernels of a live model.
 
-A path is made of layer names from the model down ("encoder/attention/query"),
-so that it is equal for a model and for its copy, whatever the order in which
-other models were built before. Sharing is resolved: a layer or a variable that
-appears twice has the path of its first appearance.
+A path is made of layer names from the model down ("encoder/attention/query").
+It is equal for a model and for the one its config makes; only sublayers that a
+class of the user's makes without a name get new numbers from Keras each time.
+Sharing is resolved: a layer or a variable that appears twice has the path of
+its first appearance.
 """
 
 from __future__ import annotations
