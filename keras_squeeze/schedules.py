@@ -310,6 +310,34 @@ def last_update_step(
     return step - (step - schedule.begin_step) % frequency
 
 
+def next_update_step(
+    schedule: Schedule, step: int, frequency: int
+) -> int | None:
+    """The first step after `step` at which masks are made anew.
+
+    Args:
+        schedule: A `Schedule`.
+        step: Integer. The current step.
+        frequency: Integer. Steps between updates.
+
+    Returns:
+        An integer, or `None` from `end_step` on.
+
+    Example:
+    >>> schedule = PolynomialDecay(0, 0.9, begin_step=10, end_step=250)
+    >>> [next_update_step(schedule, step, 100) for step in (9, 10, 210, 250)]
+    [10, 110, 250, None]
+    """
+    last = last_update_step(schedule, step, frequency)
+    if last is None:
+        return schedule.begin_step
+    if schedule.end_step is None:
+        return last + frequency
+    if step >= schedule.end_step:
+        return None
+    return min(last + frequency, schedule.end_step)
+
+
 def check_sparsity(name: str, value: Any) -> float:
     """Returns `value` as a float, or raises `SqueezeError`."""
     if not _is_number(value) or not 0 <= value < 1:

@@ -420,6 +420,26 @@ def test_batches_are_counted_where_the_optimizer_stands_still(optimizer):
     check_final(model, pruning)
 
 
+class ThreeSteps(OptimizerStep):
+    def train_step(self, data):
+        super().train_step(data)
+        super().train_step(data)
+        return super().train_step(data)
+
+
+def test_updates_come_in_time_where_a_batch_makes_three_steps():
+    model = ThreeSteps()
+    model.compile("adam")
+    schedule = PolynomialDecay(0.2, 0.8, begin_step=6, end_step=30)
+    prune(model, features(), schedule=schedule, frequency=6)
+    assert int(model.optimizer.iterations) == 3 * STEPS
+
+
+def test_a_long_wait_for_the_first_update_ends_in_time():
+    schedule = PolynomialDecay(0.2, 0.8, begin_step=31, end_step=33)
+    prune(make_model(), schedule=schedule, epochs=4)
+
+
 def test_masks_hold_in_a_loop_of_ones_own():
     import tensorflow as tf
 

@@ -204,3 +204,18 @@ def test_updates_are_crossed_exactly_at_both_ends(frequency, stride):
 def test_updates_without_end_go_on():
     schedule = ConstantSparsity(0.5, begin_step=5)
     assert schedules.last_update_step(schedule, 10**6, 10) == 10**6 - 5
+
+
+@pytest.mark.parametrize("schedule", [DECAY, ConstantSparsity(0.5, 7)])
+@pytest.mark.parametrize("frequency", [1, 7, 1000])
+def test_the_next_update_is_the_step_at_which_the_last_changes(
+    schedule, frequency
+):
+    updates = [
+        schedules.last_update_step(schedule, step, frequency)
+        for step in range(1200)
+    ]
+    for step in range(150):
+        later = (s for s in range(step, 1200) if updates[s] != updates[step])
+        following = schedules.next_update_step(schedule, step, frequency)
+        assert following == next(later, None)

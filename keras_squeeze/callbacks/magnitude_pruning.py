@@ -158,7 +158,14 @@ class MagnitudePruning(keras.callbacks.Callback):
             self._attach(model)
             self._steps.watch(self._kernels())
         batches = max(1, batch - self._first_batch + 1)
-        self._steps.advance(model, batches, self._kernels())
+        self._steps.advance(
+            model,
+            batches,
+            self._kernels(),
+            until=schedules.next_update_step(
+                self.schedule, self._steps.step, self.frequency
+            ),
+        )
         self._enforce()
         self._update_if_due()
 
