@@ -251,7 +251,8 @@ def test_models_without_config_load_by_weights(tmp_path):
     model = WithoutConfig(L.Dense(3))
     x = np.ones((2, 6), "float32")
     model(x)
-    ks.export(model, tmp_path / "m.h5")
+    report = ks.export(model, tmp_path / "m.h5")
+    assert "load_weights" in report.skipped[0]["reason"]
     other = WithoutConfig(L.Dense(3))
     other(x)
     with pytest.raises(SqueezeError, match=r"load_weights|custom_objects"):

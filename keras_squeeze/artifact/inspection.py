@@ -139,7 +139,17 @@ def describe(artifact: Artifact) -> Report:
         f"{artifact.path}: {model.get('class_name', 'model')} "
         f"{model.get('name', '')!r}"
     )
-    return Report(title, COLUMNS, rows, totals)
+    return Report(title, COLUMNS, rows, totals, _without_config(model))
+
+
+def _without_config(model: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
+    if model.get("config") is not None:
+        return ()
+    reason = (
+        f"{model.get('class_name', 'the model')} has no usable `get_config`: "
+        "build the model and use `ks.load_weights`"
+    )
+    return ({"path": "config", "reason": reason},)
 
 
 def _row(tensor: TensorRecord, artifact: Artifact) -> Mapping[str, Any]:
