@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_squeeze import artifact
-from keras_squeeze.artifact import Limits, TensorInput
+from keras_squeeze.artifact import Limits, TensorInput, inspection
 from keras_squeeze.artifact.reading import equal_bits
 from keras_squeeze.artifact.tensor_coding import decode_tensors
 from keras_squeeze.errors import (
@@ -257,3 +257,39 @@ def test_an_undecodable_part_names_its_tensor(small):
     payloads[place] = payloads[place][:-1]
     with pytest.raises(CorruptArtifactError, match="Tensor 'packed'"):
         decode_tensors(opened.tensors, payloads)
+
+
+def test_verify_finds_what_decodes_wrong_though_its_digests_match(
+    small, monkeypatch
+):
+    path, _ = small
+    whole = artifact.read_manifest(path)
+    places = {t.name: t for t in whole.tensors}
+    real = inspection.decode_tensors
+    batches = []
+
+    def failing(tensors, payloads):
+        batches.append(len(tensors))
+        if places["packed"].name in [t.name for t in tensors]:
+            raise CorruptArtifactError("Expected x. Received: y")
+        return real(tensors, payloads)
+
+    monkeypatch.setattr(inspection, "decode_tensors", failing)
+    with pytest.raises(CorruptArtifactError) as caught:
+        artifact.verify(path)
+    status = {r["tensor"]: r["status"] for r in caught.value.report.rows}
+    assert [n for n, s in status.items() if s == "damaged"] == ["packed"]
+    assert batches == [5, 1, 1, 1, 1, 1]
+
+
+def test_an_intact_file_is_verified_in_one_batch(small, monkeypatch):
+    path, tensors = small
+    batches = []
+
+    def counting(records, payloads):
+        batches.append(len(records))
+        return decode_tensors(records, payloads)
+
+    monkeypatch.setattr(inspection, "decode_tensors", counting)
+    assert artifact.verify(path).totals["ok"]
+    assert batches == [len(tensors)]

@@ -143,6 +143,22 @@ def missing_attribute(file):
     del file.attrs["backend"]
 
 
+def huge_version(file):
+    # Turned into bytes carelessly, an integer is that many bytes.
+    del file.attrs["keras_version"]
+    file.attrs["keras_version"] = np.int64(1 << 40)
+
+
+def array_of_versions(file):
+    del file.attrs["keras_version"]
+    file.attrs["keras_version"] = np.array([b"3.15.1"] * 3)
+
+
+def variable_version(file):
+    del file.attrs["keras_version"]
+    file.attrs["keras_version"] = "3.15.1"
+
+
 def top_is_a_dataset(file):
     del file["model_weights/top_level_model_weights"]
     file["model_weights/top_level_model_weights"] = np.arange(3)
@@ -157,6 +173,9 @@ def top_is_a_dataset(file):
         extra_attribute,
         stream_attribute,
         missing_attribute,
+        huge_version,
+        array_of_versions,
+        variable_version,
         top_is_a_dataset,
     ],
 )

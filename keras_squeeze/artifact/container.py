@@ -40,6 +40,7 @@ _TOP = b"top_level_model_weights"
 _DATASET = b"stream"
 _ROOT_ATTRIBUTES = {b"model_config", b"keras_version", b"backend"}
 _GROUP_ATTRIBUTES = {b"layer_names", b"keras_version", b"backend"}
+_MAX_VERSION_BYTES = 64
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 
@@ -177,8 +178,23 @@ def _checked_reader(file: h5py.File, name: str, limits: Limits) -> StreamReader:
             f"Received: {start[: len(MAGIC)]!r}"
         )
     header = parse_header(start, int(stream.shape[0]), limits)
-    version = bytes(file.attrs["keras_version"]).decode(errors="replace")
-    return StreamReader(stream, header, version)
+    return StreamReader(stream, header, _keras_version(root, name))
+
+
+def _keras_version(root: Any, name: str) -> str:
+    # Converting whatever the attribute holds could allocate what it says.
+    attribute = h5py.h5a.open(root, b"keras_version")
+    kind = attribute.get_type()
+    fixed = isinstance(kind, h5py.h5t.TypeStringID)
+    fixed = fixed and not kind.is_variable_str() and attribute.shape == ()
+    if not fixed or kind.get_size() > _MAX_VERSION_BYTES:
+        raise UnsafeArtifactError(
+            f"Expected `keras_version` in {name!r} to be a short string. "
+            f"Received: {kind.dtype}, shape {attribute.shape}"
+        )
+    value = np.empty((), kind.dtype)
+    attribute.read(value)
+    return bytes(value.item()).decode(errors="replace")
 
 
 def _check_is_ours(file: h5py.File, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_squeeze.artifact.limits import Limits
@@ -15,6 +15,7 @@ from keras_squeeze.artifact.reading import (
     read_manifest,
     read_unchecked,
 )
+from keras_squeeze.artifact.tensor_coding import decode_tensors
 from keras_squeeze.errors import CorruptArtifactError, SqueezeError
 from keras_squeeze.report import Report
 
@@ -68,9 +69,10 @@ def verify(
     """
     artifact = read_unchecked(path, limits)
     damaged = set(damaged_tensors(artifact))
-    for tensor in artifact.tensors:
-        if tensor.name not in damaged and not _decodes(artifact, tensor):
-            damaged.add(tensor.name)
+    rest = [t for t in artifact.tensors if t.name not in damaged]
+    # All in one batch; one by one only to find which of them is at fault.
+    if not _decode(artifact, rest):
+        damaged.update(t.name for t in rest if not _decode(artifact, [t]))
     digest = hashlib.sha256(artifact.payload or b"").hexdigest()
     intact = not damaged and digest == artifact.manifest.payload_sha256
     report = _verification(artifact, damaged, intact)
@@ -84,9 +86,9 @@ def verify(
     raise error
 
 
-def _decodes(artifact: Artifact, tensor: TensorRecord) -> bool:
+def _decode(artifact: Artifact, tensors: Sequence[TensorRecord]) -> bool:
     try:
-        artifact.decode(tensor.name)
+        decode_tensors(tensors, [artifact.stored(t) for t in tensors])
     except SqueezeError:
         return False
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -345,11 +346,11 @@ def _natural(value: Any, what: str) -> int:
 
 
 def _check_whole(manifest: Manifest) -> None:
-    names = [tensor.name for tensor in manifest.tensors]
-    if len(set(names)) != len(names):
+    names = Counter(tensor.name for tensor in manifest.tensors)
+    if len(names) != len(manifest.tensors):
+        repeated = [name for name, count in names.most_common(5) if count > 1]
         raise CorruptArtifactError(
-            "Expected every tensor name once. Received: "
-            f"{sorted({name for name in names if names.count(name) > 1})[:5]}"
+            f"Expected every tensor name once. Received: {repeated}"
         )
     stored = sum(tensor.stored_bytes for tensor in manifest.tensors)
     if stored != manifest.payload_bytes:
