@@ -11,8 +11,9 @@ import keras_squeeze
 
 PACKAGE = pathlib.Path(keras_squeeze.__file__).parent
 
-NUMPY, KERAS, WORKFLOW = 0, 1, 2
+NATIVE, NUMPY, KERAS, WORKFLOW = range(4)
 FLOORS = {
+    "native": NATIVE,
     "artifact": NUMPY,
     "codecs": NUMPY,
     "errors": NUMPY,
