@@ -8,7 +8,21 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 
+from keras_squeeze.native import LIBRARY_PATH, building
+
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def compile_kernels():
+    """Where the tests import the source folder, its kernels must be new."""
+    sources = (LIBRARY_PATH.parent / "source").glob("*")
+    newest = max(path.stat().st_mtime for path in sources)
+    if not LIBRARY_PATH.exists() or LIBRARY_PATH.stat().st_mtime < newest:
+        building.build(LIBRARY_PATH)
+
+
+if os.environ.get("KERAS_SQUEEZE_NATIVE", "1") == "1":
+    compile_kernels()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from keras_squeeze import artifact
 from keras_squeeze.artifact import Limits, TensorInput, inspection
 from keras_squeeze.artifact.reading import equal_bits
-from keras_squeeze.artifact.tensor_coding import decode_tensors
+from keras_squeeze.artifact.tensor_decoding import decode_tensors
 from keras_squeeze.errors import (
     ArtifactError,
     CorruptArtifactError,

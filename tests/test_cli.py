@@ -344,7 +344,7 @@ def test_compare_of_a_file_without_weights(run, tmp_path):
 
 
 def test_a_codec_that_lies_is_found_out():
-    from keras_squeeze.cli.codec_trials import Trial
+    from keras_squeeze.codecs.trials import Trial
 
     def encode(array):
         return None, b"x"

@@ -8,7 +8,8 @@ from keras_squeeze.artifact.limits import Limits
 from keras_squeeze.artifact.manifest import Manifest, Part, TensorRecord
 from keras_squeeze.artifact.packing import write
 from keras_squeeze.artifact.reading import Artifact, read, read_manifest
-from keras_squeeze.artifact.tensor_coding import TensorInput
+from keras_squeeze.artifact.recoding import recode
+from keras_squeeze.artifact.tensor_input import TensorInput
 
 __all__ = [
     "Artifact",
@@ -21,6 +22,7 @@ __all__ = [
     "inspect",
     "read",
     "read_manifest",
+    "recode",
     "verify",
     "write",
 ]

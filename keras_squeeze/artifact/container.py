@@ -99,13 +99,19 @@ class StreamReader:
         dataset: The `h5py.Dataset`, already checked.
         header: The stream's `Header`.
         keras_version: String. Which Keras wrote the file.
+        backend: String. The backend it ran on.
     """
 
     def __init__(
-        self, dataset: h5py.Dataset, header: Header, keras_version: str
+        self,
+        dataset: h5py.Dataset,
+        header: Header,
+        keras_version: str,
+        backend: str,
     ) -> None:
         self.header = header
         self.keras_version = keras_version
+        self.backend = backend
         self._dataset = dataset
 
     def read(self, start: int, stop: int) -> bytes:
@@ -178,18 +184,22 @@ def _checked_reader(file: h5py.File, name: str, limits: Limits) -> StreamReader:
             f"Received: {start[: len(MAGIC)]!r}"
         )
     header = parse_header(start, int(stream.shape[0]), limits)
-    return StreamReader(stream, header, _keras_version(root, name))
+    versions = (
+        _short_string(root, attribute, name)
+        for attribute in ("keras_version", "backend")
+    )
+    return StreamReader(stream, header, *versions)
 
 
-def _keras_version(root: Any, name: str) -> str:
+def _short_string(root: Any, attribute_name: str, name: str) -> str:
     # Converting whatever the attribute holds could allocate what it says.
-    attribute = h5py.h5a.open(root, b"keras_version")
+    attribute = h5py.h5a.open(root, attribute_name.encode())
     kind = attribute.get_type()
     fixed = isinstance(kind, h5py.h5t.TypeStringID)
     fixed = fixed and not kind.is_variable_str() and attribute.shape == ()
     if not fixed or kind.get_size() > _MAX_VERSION_BYTES:
         raise UnsafeArtifactError(
-            f"Expected `keras_version` in {name!r} to be a short string. "
+            f"Expected `{attribute_name}` in {name!r} to be a short string. "
             f"Received: {kind.dtype}, shape {attribute.shape}"
         )
     value = np.empty((), kind.dtype)

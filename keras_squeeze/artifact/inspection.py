@@ -15,7 +15,7 @@ from keras_squeeze.artifact.reading import (
     read_manifest,
     read_unchecked,
 )
-from keras_squeeze.artifact.tensor_coding import decode_tensors
+from keras_squeeze.artifact.tensor_decoding import decode_tensors
 from keras_squeeze.errors import CorruptArtifactError, SqueezeError
 from keras_squeeze.report import Report
 

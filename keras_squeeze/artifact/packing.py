@@ -15,7 +15,8 @@ from keras_squeeze.artifact.limits import Limits
 from keras_squeeze.artifact.manifest import Manifest, TensorRecord
 from keras_squeeze.artifact.reading import Artifact, equal_bits, read
 from keras_squeeze.artifact.stream import pack_stream_start
-from keras_squeeze.artifact.tensor_coding import TensorInput, encode_tensor
+from keras_squeeze.artifact.tensor_encoding import encode_tensors
+from keras_squeeze.artifact.tensor_input import TensorInput
 from keras_squeeze.artifact.writing import check_target, write_atomically
 from keras_squeeze.errors import CorruptArtifactError
 
@@ -27,6 +28,7 @@ def write(
     *,
     keras_version: str,
     backend: str = "tensorflow",
+    profile: str = "auto",
     overwrite: bool = True,
     executor: Executor | None = None,
 ) -> Artifact:
@@ -43,6 +45,8 @@ def write(
         keras_version: String. The version of Keras that made `model`.
         backend: String. Recorded for Keras' loader. Defaults to
             `"tensorflow"`.
+        profile: String. Which codecs may be used: `"fast"`, `"small"` or
+            `"auto"`; see `codecs.profiles`. Defaults to `"auto"`.
         overwrite: Boolean. Whether to replace an existing file. Defaults to
             `True`.
         executor: Optional `concurrent.futures.Executor` that codes tensors
@@ -56,7 +60,7 @@ def write(
     """
     check_target(path, overwrite)
     apply = map if executor is None else executor.map
-    coded = list(apply(encode_tensor, tensors))
+    coded = encode_tensors(tensors, profile, apply)
     payload = b"".join(data for _, data in coded)
     manifest = Manifest(
         tensors=_place([record for record, _ in coded]),

@@ -18,7 +18,7 @@ from keras_squeeze.artifact.stream import (
     parse_header,
     unpack_manifest,
 )
-from keras_squeeze.artifact.tensor_coding import decode_tensors
+from keras_squeeze.artifact.tensor_decoding import decode_tensors
 from keras_squeeze.errors import CorruptArtifactError, SqueezeError
 
 
@@ -34,6 +34,8 @@ class Artifact:
         keras_version: String. Which Keras wrote the model's config.
         stored_manifest_bytes: Integer. Size of the compressed manifest.
         payload: Optional bytes. `None` if only the manifest was read.
+        backend: String. The backend that Keras ran on. Defaults to
+            `"tensorflow"`.
     """
 
     path: str
@@ -43,6 +45,7 @@ class Artifact:
     keras_version: str
     stored_manifest_bytes: int
     payload: bytes | None = None
+    backend: str = "tensorflow"
 
     @property
     def tensors(self) -> tuple[TensorRecord, ...]:
@@ -175,6 +178,7 @@ def _open(
             payload=reader.read(offset, offset + header.payload_bytes)
             if with_payload
             else None,
+            backend=reader.backend,
         )
 
 

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gzip
 import os
 import pathlib
-from typing import Any
 
 import numpy as np
 
 from keras_squeeze.cli.export import bits
-from keras_squeeze.errors import SqueezeError
+from keras_squeeze.errors import NotAnArtifactError, SqueezeError
 from keras_squeeze.report import Report
 
 HELP = "measure size and speed of every codec on the weights of a file"
-COLUMNS = (
-    "codec",
-    "tensors",
-    "bytes",
-    "ratio",
-    "encode_mb_s",
-    "decode_mb_s",
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="a `.h5`, `.weights.h5`, `.keras` file or an artifact",
+        help="a `.h5`, `.weights.h5`, `.keras` file, or an artifact, of which "
+        "what it stores is compared: codes and scales",
     )
     parser.add_argument(
         "--bits",
@@ -38,26 +31,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="compare on kernels quantized to N bits per channel",
     )
+    parser.add_argument(
+        "--codecs",
+        nargs="+",
+        metavar="ID",
+        help="only these codecs",
+    )
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw ratio against decoding speed, as an image",
+    )
 
 
 def run(args: argparse.Namespace) -> Report:
-    """Reads the weights without Keras and measures all codecs on them."""
+    """Reads the weights without Keras and measures codecs on them."""
     from keras_squeeze.bridges.hdf5_files import read_arrays
-    from keras_squeeze.cli import codec_trials
+    from keras_squeeze.codecs.comparison import compare
 
     weights = read_arrays(args.file)
-    arrays = list(weights.values())
-    original_bytes = sum(array.nbytes for array in arrays)
+    original_bytes = sum(array.nbytes for array in weights.values())
     if not original_bytes:
         raise SqueezeError(
             f"Expected a file with weights. Received: {args.file}, with none"
         )
     if args.bits is not None:
         arrays = quantized(weights, args.bits)
-    trials = codec_trials.trials(arrays)
-    rows = [{**trial.measure(), "ratio": None} for trial in trials]
-    for row in rows:
-        row["ratio"] = original_bytes / row["bytes"]
+    else:
+        arrays = stored_parts(args.file) or list(weights.values())
+    report = compare(
+        arrays, args.codecs, plot=args.plot, original_bytes=original_bytes
+    )
     content = pathlib.Path(args.file).read_bytes()
     totals = {
         "tensors": len(weights),
@@ -68,11 +72,30 @@ def run(args: argparse.Namespace) -> Report:
     }
     what = f", kernels at {args.bits} bits" if args.bits else ""
     title = f"{args.file}{what}: bytes of all weights, MB/s of what is coded"
-    return Report(title, COLUMNS, tuple(_by_size(rows)), totals)
+    return dataclasses.replace(report, title=title, totals=totals)
 
 
-def _by_size(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda row: row["bytes"])
+def stored_parts(path: str) -> list[np.ndarray]:
+    """The arrays that an artifact stores: values, or codes and scales.
+
+    Args:
+        path: String. The path of a file.
+
+    Returns:
+        List of arrays, empty if the file is no artifact.
+    """
+    from keras_squeeze import artifact
+    from keras_squeeze.artifact.recoding import inputs_of
+
+    try:
+        source = artifact.read(path)
+    except NotAnArtifactError:
+        return []
+    return [
+        array
+        for tensor in inputs_of(source)
+        for array in tensor.arrays.values()
+    ]
 
 
 def quantized(weights: dict[str, np.ndarray], width: int) -> list[np.ndarray]:

@@ -11,7 +11,9 @@ from keras_squeeze.report import Report
 HELP = "write a `.keras` or `.h5` model as an artifact"
 WIDTHS = (1, 2, 3, 4, 5, 6, 7, 8, 16)
 GRANULARITIES = ("per_channel", "per_tensor", "per_group")
-_NEED_BITS = ("quantizer", "granularity", "group_size", "filters")
+PROFILES = ("auto", "fast", "small")
+_QUANTIZE = ("bits", "snr_db", "quality", "max_bytes")
+_NEED_BITS = ("quantizer", "granularity", "group_size")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +40,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="weights that share a scale, with --granularity per_group",
+    )
+    parser.add_argument(
+        "--snr-db",
+        type=float,
+        metavar="DB",
+        help="quantize the kernels to this signal-to-noise ratio",
+    )
+    parser.add_argument(
+        "--quality",
+        type=float,
+        metavar="Q",
+        help="the same from 0 to 100: 6 dB to 42 dB",
+    )
+    parser.add_argument(
+        "--max-bytes",
+        type=int,
+        metavar="N",
+        help="quantize the kernels so that OUT has at most N bytes",
+    )
+    parser.add_argument(
+        "--profile",
+        choices=PROFILES,
+        default="auto",
+        help="fast: decoded at memory-like speed; small: the fewest bytes; "
+        "auto: small where it pays (default)",
     )
     parser.add_argument(
         "--filters",
@@ -80,6 +107,12 @@ def run(args: argparse.Namespace) -> Report:
     if given and args.bits is None:
         option = given[0].replace("_", "-")
         args.verb_parser.error(f"--{option} needs --bits")
+    if args.filters is not None and not any(
+        getattr(args, name) is not None for name in _QUANTIZE
+    ):
+        args.verb_parser.error(
+            "--filters needs --bits, --snr-db, --quality or --max-bytes"
+        )
     from keras_squeeze.cli.quiet_keras import import_keras
 
     import_keras()
@@ -91,6 +124,10 @@ def run(args: argparse.Namespace) -> Report:
         quantizer=_quantizer(args),
         filters=args.filters,
         overwrite=not args.no_overwrite,
+        profile=args.profile,
+        snr_db=args.snr_db,
+        quality=args.quality,
+        max_bytes=args.max_bytes,
     )
 
 

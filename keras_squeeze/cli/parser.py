@@ -9,7 +9,15 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 import keras_squeeze
-from keras_squeeze.cli import compare, demo, export, inspect, unpack, verify
+from keras_squeeze.cli import (
+    compare,
+    demo,
+    export,
+    inspect,
+    recode,
+    unpack,
+    verify,
+)
 
 PROGRAM = "keras-squeeze"
 VERBS = {
@@ -18,6 +26,7 @@ VERBS = {
     "inspect": inspect,
     "verify": verify,
     "unpack": unpack,
+    "recode": recode,
     "compare": compare,
 }
 

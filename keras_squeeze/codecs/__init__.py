@@ -1,4 +1,4 @@
-"""Codecs: an array to bytes and back, bit for bit, in NumPy alone.
+"""Codecs: an array to bytes and back, bit for bit.
 
 Example:
 >>> import numpy as np
@@ -19,28 +19,57 @@ import numpy as np
 
 from keras_squeeze.codecs.batch import decode_all
 from keras_squeeze.codecs.bitpack import Bitpack
+from keras_squeeze.codecs.brotli import Brotli
 from keras_squeeze.codecs.byte_planes import BytePlanes
+from keras_squeeze.codecs.bzip2 import Bzip2
+from keras_squeeze.codecs.class_rans import ClassRans
 from keras_squeeze.codecs.codec import Codec, EncodedItem
 from keras_squeeze.codecs.constant import Constant
+from keras_squeeze.codecs.context_mixing import ContextMixing
 from keras_squeeze.codecs.deflate import Deflate
 from keras_squeeze.codecs.dtypes import dtype_from_name
+from keras_squeeze.codecs.float_fields import FloatFields
+from keras_squeeze.codecs.huffman import Huffman
+from keras_squeeze.codecs.lz4 import Lz4
+from keras_squeeze.codecs.lzo import Lzo
+from keras_squeeze.codecs.lzw import Lzw
+from keras_squeeze.codecs.profiles import PROFILES, fast_codecs
 from keras_squeeze.codecs.rans import Rans
 from keras_squeeze.codecs.raw import Raw
 from keras_squeeze.codecs.selection import smallest
+from keras_squeeze.codecs.snappy import Snappy
 from keras_squeeze.codecs.sparse import Sparse
+from keras_squeeze.codecs.trellis import Trellis
+from keras_squeeze.codecs.xz import Xz
+from keras_squeeze.codecs.zstd import Zstd
 from keras_squeeze.errors import UnknownIdentifierError
 from keras_squeeze.registry import Registry
 
 __all__ = [
+    "PROFILES",
     "Bitpack",
+    "Brotli",
     "BytePlanes",
+    "Bzip2",
+    "ClassRans",
     "Codec",
     "Constant",
+    "ContextMixing",
     "Deflate",
     "EncodedItem",
+    "FloatFields",
+    "Huffman",
+    "Lz4",
+    "Lzo",
+    "Lzw",
     "Rans",
     "Raw",
+    "Snappy",
     "Sparse",
+    "Trellis",
+    "Xz",
+    "Zstd",
+    "compare",
     "decode_all",
     "dtype_from_name",
     "encode_smallest",
@@ -49,19 +78,28 @@ __all__ = [
     "register",
 ]
 
-_LARGE_BYTES = 1 << 16
-
 _registry: Registry[Codec] = Registry("codec")
 
-# Cheapest to decode first: of two encodings of one size the earlier wins.
 _BUILT_IN: tuple[type[Codec], ...] = (
     Raw,
     Constant,
     Bitpack,
     Sparse,
+    ClassRans,
+    FloatFields,
+    ContextMixing,
     Rans,
     BytePlanes,
+    Huffman,
+    Lzw,
     Deflate,
+    Zstd,
+    Brotli,
+    Xz,
+    Bzip2,
+    Lz4,
+    Snappy,
+    Lzo,
 )
 
 
@@ -133,9 +171,9 @@ def encode_smallest(
     Args:
         array: Array of any supported dtype and shape.
         candidates: Optional sequence of what `get` takes, the cheapest to
-            decode first. `raw` is always added. Defaults to the codecs of
-            this package; registered ones must be asked for, because files
-            that use them need them to be read.
+            decode first. `raw` is always added. Defaults to those of the
+            profile `"fast"`; others must be asked for, because files that use
+            them need them to be read.
 
     Returns:
         The codec and the bytes, never more than the array's own.
@@ -145,16 +183,10 @@ def encode_smallest(
     """
     array = np.asarray(array)
     if candidates is None:
-        chosen = [
-            codec_class()
-            for codec_class in _BUILT_IN
-            if codec_class is not Deflate or not _is_large_float(array)
-        ]
-    else:
-        chosen = [Raw(), *(get(candidate) for candidate in candidates)]
+        candidates = fast_codecs(array)
+    chosen = [Raw(), *(get(candidate) for candidate in candidates)]
     return smallest(array, chosen)
 
 
-def _is_large_float(array: np.ndarray) -> bool:
-    # Deflate is slow on mantissas, and byte planes use it where it helps.
-    return array.dtype.kind in "fcV" and array.nbytes > _LARGE_BYTES
+# It finds the codecs through this package.
+from keras_squeeze.codecs.comparison import compare  # noqa: E402

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_squeeze.codecs import rans_lanes_native
+
 STATE_LOW = 1 << 16
 
 _U32 = np.uint32
@@ -124,6 +126,14 @@ def decode_lanes(
         and whether all its words were used and every lane ended where the
         encoder began. Damaged streams give some slots and `False`.
     """
+    found = rans_lanes_native.decode_lanes(streams)
+    return decode_reference(streams) if found is None else found
+
+
+def decode_reference(
+    streams: Sequence[LaneStream],
+) -> list[tuple[np.ndarray, bool]]:
+    """What `decode_lanes` does, in NumPy."""
     order = sorted(range(len(streams)), key=lambda i: -streams[i].steps)
     slots = [np.empty((s.steps, s.states.size), np.uint16) for s in streams]
     batch = _Batch([streams[i] for i in order])

@@ -19,8 +19,9 @@ from typing import Any
 
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 
-#: Where the build puts the library.
-LIBRARY_PATH = pathlib.Path(__file__).parent / f"_kernels{_SUFFIX}"
+#: Where the build puts the library. The dot within its name keeps Python from
+#: taking it for a module.
+LIBRARY_PATH = pathlib.Path(__file__).parent / f"_kernels.native{_SUFFIX}"
 
 
 @functools.cache

@@ -7,9 +7,18 @@ from typing import Any
 
 from keras_squeeze.errors import UnknownIdentifierError
 from keras_squeeze.quantizers.absmax import AbsMaxQuantizer
+from keras_squeeze.quantizers.allocation import (
+    Allocation,
+    allocate,
+    snr_db_of_quality,
+)
 from keras_squeeze.quantizers.layout import from_canonical, to_canonical
 from keras_squeeze.quantizers.mean_squared_error import (
     MeanSquaredErrorQuantizer,
+)
+from keras_squeeze.quantizers.output_aware import (
+    output_error,
+    quantize_output_aware,
 )
 from keras_squeeze.quantizers.packing import (
     pack_codes,
@@ -18,19 +27,30 @@ from keras_squeeze.quantizers.packing import (
 )
 from keras_squeeze.quantizers.quantized_tensor import QuantizedTensor
 from keras_squeeze.quantizers.quantizer import GRANULARITIES, Quantizer
+from keras_squeeze.quantizers.rate_distortion import RateDistortionQuantizer
+from keras_squeeze.quantizers.rate_distortion_size import estimate_bytes
+from keras_squeeze.quantizers.trellis import TrellisQuantizer
 from keras_squeeze.registry import Registry
 
 __all__ = [
     "GRANULARITIES",
     "AbsMaxQuantizer",
+    "Allocation",
     "MeanSquaredErrorQuantizer",
     "QuantizedTensor",
     "Quantizer",
+    "RateDistortionQuantizer",
+    "TrellisQuantizer",
+    "allocate",
+    "estimate_bytes",
     "from_canonical",
     "get",
+    "output_error",
     "pack_codes",
+    "quantize_output_aware",
     "register",
     "registry",
+    "snr_db_of_quality",
     "storage_width",
     "to_canonical",
     "unpack_codes",
@@ -54,6 +74,8 @@ def register(quantizer: type[Quantizer]) -> type[Quantizer]:
 
 register(AbsMaxQuantizer)
 register(MeanSquaredErrorQuantizer)
+register(RateDistortionQuantizer)
+register(TrellisQuantizer)
 
 
 def get(

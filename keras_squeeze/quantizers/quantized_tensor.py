@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_squeeze.codecs.trellis import Trellis
 from keras_squeeze.errors import SqueezeError
 from keras_squeeze.quantizers.layout import (
     canonical_shape,
@@ -33,6 +34,9 @@ class QuantizedTensor:
             one scale for the whole tensor.
         group_size: Integer, the number of values that share a scale along the
             flattened remaining dimensions; `None` for all of them.
+        trellis: Optional `codecs.trellis.Trellis`. The machine the codes obey,
+            for codecs that can follow it; dequantization needs it not.
+            Defaults to `None`.
 
     Example:
     >>> codes = np.array([[1, -1], [0, 2]], "int8")
@@ -47,6 +51,7 @@ class QuantizedTensor:
     bits: int
     axis: tuple[int, ...] = ()
     group_size: int | None = None
+    trellis: Trellis | None = None
 
     def __post_init__(self) -> None:
         channels, rest = canonical_shape(self.codes.shape, self.axis)

@@ -99,7 +99,7 @@ class Quantizer(abc.ABC):
         Raises:
             NonFiniteError: If a value is NaN or infinite.
         """
-        values = _finite_float32(array, name)
+        values = finite_float32(array, name)
         kept = normalize_axis(axis, values.ndim)
         kept = () if self.granularity == "per_tensor" else kept
         canonical = to_canonical(values, kept)
@@ -200,7 +200,19 @@ def _check_granularity(granularity: str, group_size: int | None) -> None:
         )
 
 
-def _finite_float32(array: NDArray[Any], name: str) -> NDArray[np.float32]:
+def finite_float32(array: NDArray[Any], name: str) -> NDArray[np.float32]:
+    """The array as float32, if all of it is finite there.
+
+    Args:
+        array: Array of numbers.
+        name: String. Where it comes from, for the message of an error.
+
+    Returns:
+        float32 array.
+
+    Raises:
+        NonFiniteError: If a value is NaN or infinite.
+    """
     with np.errstate(over="ignore"):
         values = np.asarray(array).astype(np.float32, copy=False)
     finite = np.isfinite(values)

@@ -15,6 +15,10 @@ from keras_squeeze.errors import (
     UnsupportedModelError,
 )
 from keras_squeeze.saving.config_policy import check_config
+from keras_squeeze.saving.deferred_initializer import (
+    defer_initializers,
+    restore_initializers,
+)
 from keras_squeeze.surgery.layer_tree import walk_layers
 
 
@@ -132,7 +136,10 @@ def build_model(
         check_config(config, _is_custom(custom_objects), where)
     try:
         with ObjectSharingScope():
-            return _deserialize(config, custom_objects, safe_mode)
+            deferred = defer_initializers(config)
+            model = _deserialize(deferred, custom_objects, safe_mode)
+        restore_initializers(model)
+        return model
     except SqueezeError:
         raise
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Sizes and speeds of codecs on given arrays, every round trip checked."""
+"""Ways to code a list of arrays, measured, every round trip checked."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import dataclasses
 import gzip
 import lzma
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from keras_squeeze import codecs
+from keras_squeeze.codecs.byte_codec import ByteCodec
+from keras_squeeze.codecs.codec import Codec
 from keras_squeeze.errors import CorruptArtifactError
 
 T = TypeVar("T")
 Coded = list[tuple[Any, bytes]]
 MEGABYTE = 1e6
 _ENOUGH_SECONDS = 0.2
-_ENOUGH_RUNS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +42,12 @@ class Trial:
     decode: Callable[[Coded, Sequence[np.ndarray]], list[np.ndarray]]
     tensors: int
 
-    def measure(self) -> dict[str, Any]:
+    def measure(self, repeats: int = 5) -> dict[str, Any]:
         """Codes and decodes all arrays.
+
+        Args:
+            repeats: Integer. How often at most; the fastest run counts.
+                Defaults to 5.
 
         Returns:
             Dictionary with `codec`, `tensors`, `bytes`, `encode_mb_s` and
@@ -51,9 +56,9 @@ class Trial:
         Raises:
             CorruptArtifactError: If an array does not come back bit for bit.
         """
-        coded, encode_seconds = _fastest(self._encode_all)
+        coded, encode_seconds = _fastest(self._encode_all, repeats)
         decoded, decode_seconds = _fastest(
-            lambda: self.decode(coded, self.arrays)
+            lambda: self.decode(coded, self.arrays), repeats
         )
         for array, back in zip(self.arrays, decoded, strict=True):
             if not _equal_bits(array, back):
@@ -75,34 +80,47 @@ class Trial:
         return [self.encode(array) for array in self.arrays]
 
 
-def trials(arrays: Sequence[np.ndarray]) -> Iterator[Trial]:
-    """All ways to compare.
+def codec_trial(codec: Codec, arrays: Sequence[np.ndarray]) -> Trial:
+    """A codec on the arrays it supports, `raw` on the others."""
+    supported = sum(bool(codec.supports(array)) for array in arrays)
+    return Trial(_name(codec), arrays, _encoder(codec), _decode, supported)
 
-    Args:
-        arrays: Sequence of arrays.
 
-    Yields:
-        A `Trial` for the smallest codec a tensor, each registered codec that
-        takes any of the arrays, and `gzip` and `lzma` over all bytes joined.
-    """
-    count = len(arrays)
-    yield Trial("smallest", arrays, codecs.encode_smallest, _decode, count)
-    for name in codecs.names():
-        codec = codecs.get(name)
-        supported = sum(bool(codec.supports(array)) for array in arrays)
-        if supported:
-            yield Trial(name, arrays, _encoder(codec), _decode, supported)
+def smallest_trial(arrays: Sequence[np.ndarray]) -> Trial:
+    """The codec that makes each array smallest, as an artifact does."""
+    encode = codecs.encode_smallest
+    return Trial("smallest", arrays, encode, _decode, len(arrays))
+
+
+def joined_trials(arrays: Sequence[np.ndarray]) -> Iterator[Trial]:
+    """What is done to whole files: `gzip` and `lzma` over all bytes joined."""
     joined = [np.frombuffer(b"".join(a.tobytes() for a in arrays), np.uint8)]
-    yield Trial("gzip -9", joined, _gzip, _expand, count)
-    yield Trial("lzma -9", joined, _lzma, _expand, count)
+    yield Trial("gzip -9", joined, _gzip, _expand, len(arrays))
+    yield Trial("lzma -9", joined, _lzma, _expand, len(arrays))
+
+
+def missing_library(codec: Codec) -> str | None:
+    """The library that the codec needs and that is not installed."""
+    if isinstance(codec, ByteCodec) and not codec.is_available():
+        return codec.library
+    return None
+
+
+def _name(codec: Codec) -> str:
+    config: Mapping[str, Any] = codec.get_config()
+    default = codecs.get(codec.id) if codec.id in codecs.names() else codec
+    if codec == default:
+        return codec.id
+    inside = ", ".join(f"{k}={v}" for k, v in config.items() if k != "id")
+    return f"{codec.id} {inside}"
 
 
 def _encoder(
-    codec: codecs.Codec,
-) -> Callable[[np.ndarray], tuple[codecs.Codec, bytes]]:
+    codec: Codec,
+) -> Callable[[np.ndarray], tuple[Codec, bytes]]:
     raw = codecs.get("raw")
 
-    def encode(array: np.ndarray) -> tuple[codecs.Codec, bytes]:
+    def encode(array: np.ndarray) -> tuple[Codec, bytes]:
         chosen = codec if codec.supports(array) else raw
         return chosen, chosen.encode(array)
 
@@ -132,14 +150,14 @@ def _expand(coded: Coded, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     ]
 
 
-def _fastest(work: Callable[[], T]) -> tuple[T, float]:
+def _fastest(work: Callable[[], T], repeats: int) -> tuple[T, float]:
     """The result of some work and the least of its wall times in seconds."""
     times: list[float] = []
     while True:
         start = time.perf_counter()
         result = work()
         times.append(max(time.perf_counter() - start, 1e-9))
-        if sum(times) > _ENOUGH_SECONDS or len(times) == _ENOUGH_RUNS:
+        if sum(times) > _ENOUGH_SECONDS or len(times) >= repeats:
             return result, min(times)
 
 

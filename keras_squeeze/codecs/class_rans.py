@@ -1,0 +1,182 @@
+"""Interleaved rANS with static tables chosen by scale classes and neighbours.
+
+Layout, for an array that is not empty:
+
+- if all elements are equal: the byte 128 and their value as a signed varint;
+- else the header of `class_rans_header`;
+- for each block but the last, a varint: how many 16-bit words it has;
+- for each block and each lane that takes part in its first row, a state of 32
+  bits, little-endian;
+- with a trellis, for each block but the first and each such lane, the state
+  of the machine in as many bits as a state has, zeros up to a whole byte;
+- the words of all blocks, little-endian.
+
+How lanes and blocks divide the elements says `class_rans_layout`, what a
+token stands for `class_rans_alphabet`, which table codes it
+`class_rans_contexts`, and how a step goes `class_rans_lanes`. After its last
+row every lane of a block must be at `2**16` and every word used.
+
+With a trellis, values are levels: see `trellis`. An array without elements is
+no bytes at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from keras_squeeze.codecs import (
+    class_rans_decoding,
+    class_rans_encoding,
+    class_rans_native,
+    dtypes,
+)
+from keras_squeeze.codecs.byte_cursor import signed_varint
+from keras_squeeze.codecs.class_rans_alphabet import MAX_SPAN
+from keras_squeeze.codecs.class_rans_header import CONSTANT
+from keras_squeeze.codecs.class_rans_parsing import (
+    CODEC_ID,
+    ParsedStream,
+    parse_stream,
+)
+from keras_squeeze.codecs.codec import Codec, EncodedItem
+from keras_squeeze.codecs.rans import entropy_bits
+from keras_squeeze.codecs.trellis import Trellis
+
+
+class ClassRans(Codec):
+    """Entropy coding with tables that are known before decoding starts.
+
+    Takes integer arrays (and booleans) whose values span at most 65536. A
+    weight's table follows from exponents of its output channel and its input,
+    and perhaps from the weight before it; that, and 32 lanes side by side,
+    make it small and quick at once. Most damage is noticed, but not all: a
+    file that must be trusted needs checksums besides.
+
+    Args:
+        trellis: Optional `Trellis`. The array to encode holds codes of
+            trellis-coded quantization. Nothing that `decode` needs: a stream
+            says it itself. Defaults to `None`.
+
+    Example:
+    >>> import numpy as np
+    >>> kernel = np.zeros((100, 100), "int8")
+    >>> kernel[::10] = 7
+    >>> len(ClassRans().encode(kernel)) < 200
+    True
+
+    References:
+        - Duda, [Asymmetric numeral systems](https://arxiv.org/abs/1311.2540),
+          2013.
+    """
+
+    id: ClassVar[str] = CODEC_ID
+
+    def __init__(self, trellis: Trellis | None = None) -> None:
+        self.trellis = trellis
+
+    def supports(self, array: np.ndarray) -> bool:
+        """Whether these are integers that span at most 65536 values."""
+        if not dtypes.is_supported(array.dtype):
+            return False
+        if not dtypes.is_integer(array.dtype):
+            return False
+        if array.size == 0:
+            return True
+        return int(array.max()) - int(array.min()) < MAX_SPAN
+
+    def size_hint(self, array: np.ndarray) -> int:
+        """A third of the order-0 entropy: contexts may save that much."""
+        if array.size == 0:
+            return 0
+        flat = dtypes.flat_native(array)
+        relative = class_rans_encoding.relative_values(flat)
+        return int(entropy_bits(np.bincount(relative)) / 24)
+
+    def encode(self, array: np.ndarray) -> bytes:
+        """Codes the array; see `Codec.encode`."""
+        self.require_support(array)
+        if array.size == 0:
+            return b""
+        low = int(array.min())
+        if low == int(array.max()):
+            return bytes([CONSTANT]) + signed_varint(low)
+        return class_rans_encoding.encode(array, self.trellis)
+
+    def decode(
+        self,
+        data: bytes | bytearray | memoryview,
+        shape: Sequence[int],
+        dtype: Any,
+    ) -> np.ndarray:
+        """Decodes one array; see `Codec.decode`."""
+        return self.decode_many([(data, shape, dtype)])[0]
+
+    def decode_many(self, items: Sequence[EncodedItem]) -> list[np.ndarray]:
+        """Decodes all arrays at once; see `Codec.decode_many`."""
+        parsed = [self.parse(*item) for item in items]
+        coded = [p for p in parsed if p.stream is not None]
+        if class_rans_native.available():
+            arrays = iter(class_rans_decoding.decode_native(coded))
+        else:
+            arrays = iter(class_rans_decoding.decode_reference(coded))
+        return [
+            next(arrays)
+            if p.stream is not None
+            else np.full(p.shape, p.origin, p.dtype)
+            for p in parsed
+        ]
+
+    def decode_scaled(
+        self,
+        data: bytes | bytearray | memoryview,
+        shape: Sequence[int],
+        dtype: Any,
+        scale_row: np.ndarray | float,
+    ) -> np.ndarray:
+        """Decodes straight to float32 and multiplies.
+
+        Args:
+            data: Bytes that `encode` made.
+            shape: Sequence of integers, the declared shape.
+            dtype: The declared dtype of the integers.
+            scale_row: float32 scalar, or array that broadcasts to the shape,
+                such as one scale for each position of the last axis.
+
+        Returns:
+            A new C-contiguous float32 array: each integer as float32, times
+            its scale.
+
+        Raises:
+            CorruptArtifactError: If the bytes are damaged.
+        """
+        scale = np.asarray(scale_row, np.float32)
+        parsed = self.parse(data, shape, dtype)
+        scaled = class_rans_decoding.decode_scaled(parsed, scale)
+        if scaled is not None:
+            return scaled
+        integers = self.decode(data, shape, dtype)
+        return integers.astype(np.float32) * scale
+
+    def parse(
+        self,
+        data: bytes | bytearray | memoryview,
+        shape: Sequence[int],
+        dtype: Any,
+    ) -> ParsedStream:
+        """Reads and checks all that comes before the words.
+
+        Args:
+            data: Bytes nobody vouches for.
+            shape: Sequence of integers, the declared shape.
+            dtype: The declared dtype.
+
+        Returns:
+            `ParsedStream`.
+
+        Raises:
+            CorruptArtifactError: If the bytes are damaged.
+        """
+        return parse_stream(data, shape, dtype)

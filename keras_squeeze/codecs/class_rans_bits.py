@@ -1,0 +1,109 @@
+"""Writing and reading the side information of `class_rans`, bit by bit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_squeeze.codecs import bits
+from keras_squeeze.codecs.byte_cursor import ByteCursor
+
+
+class BitWriter:
+    """Collects fields of bits, most significant bit first."""
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+
+    def field(self, value: int, width: int) -> None:
+        """Writes an integer in `width` bits."""
+        places = np.arange(width - 1, -1, -1)
+        self.parts.append((value >> places & 1).astype(np.uint8))
+
+    def array(self, unpacked: np.ndarray) -> None:
+        """Writes an array of bits."""
+        self.parts.append(unpacked)
+
+    @property
+    def size(self) -> int:
+        """How many bits there are."""
+        return sum(part.size for part in self.parts)
+
+    def to_bytes(self) -> bytes:
+        """All bits, filled up with zeros to a whole byte."""
+        return np.packbits(np.concatenate(self.parts)).tobytes()
+
+
+class BitReader:
+    """Reads fields of bits from bytes nobody vouches for.
+
+    Args:
+        cursor: ByteCursor at the first byte.
+    """
+
+    _WINDOW_BYTES = 256
+
+    def __init__(self, cursor: ByteCursor) -> None:
+        self.cursor = cursor
+        self.start = cursor.position
+        self.position = 0
+        self.bits = np.zeros(0, np.uint8)
+
+    def _window(self, count: int) -> np.ndarray:
+        """At least `count` bits from the position on, if there are."""
+        wanted = (self.position + count + 7) // 8
+        have = self.bits.size // 8
+        if wanted > have:
+            size = max(wanted, 2 * have, self._WINDOW_BYTES)
+            window = self.cursor.data[self.start : self.start + size]
+            self.bits = np.unpackbits(np.frombuffer(window, np.uint8))
+        return self.bits[self.position :]
+
+    def take(self, count: int) -> np.ndarray:
+        """Reads `count` bits as an array."""
+        window = self._window(count)
+        if window.size < count:
+            raise self.cursor.fail(f"{count} more bits", window.size)
+        self.position += count
+        return window[:count]
+
+    def field(self, width: int) -> int:
+        """Reads an integer of `width` bits."""
+        value = 0
+        for bit in self.take(width).tolist():
+            value = 2 * value + bit
+        return value
+
+    def unary(self, count: int, longest: int) -> np.ndarray:
+        """Reads integers in unary, none above `longest`."""
+        most, guess = count * (longest + 1), 4 * count + 64
+        while True:
+            window = self._window(min(guess, most))
+            values = bits.read_unary(window[:guess], count)
+            if values is not None or guess >= min(most, window.size):
+                break
+            guess *= 2
+        if values is None or values.max(initial=0) > longest:
+            raise self.cursor.fail(f"{count} runs of zeros", "others")
+        self.position += int(values.sum()) + count
+        return values
+
+    def variable(self, widths: np.ndarray) -> np.ndarray:
+        """Reads integers of the given widths."""
+        return bits.read_variable(self.take(int(widths.sum())), widths)
+
+    def finish(self) -> None:
+        """Moves the cursor behind the bits; the filling must be zero."""
+        size = (self.position + 7) // 8
+        packed = self.cursor.take(size)
+        if size and not bits.padding_is_zero(packed, self.position):
+            raise self.cursor.fail("zero bits of filling", packed[-1])
+
+
+def zigzag(values: np.ndarray) -> np.ndarray:
+    """0, -1, 1, -2, ... to 0, 1, 2, 3, ..."""
+    return np.where(values < 0, -2 * values - 1, 2 * values)
+
+
+def unzigzag(values: np.ndarray) -> np.ndarray:
+    """The inverse of `zigzag`."""
+    return np.where(values & 1, -(values + 1 >> 1), values >> 1)

@@ -1,0 +1,333 @@
+"""The inner loops of `class_rans` in NumPy: the specification in code.
+
+A lane is a 32-bit state `x` in `2**16 .. 2**32 - 1`. To take a step in a table
+of 4096 slots, where the token that owns slot `x mod 4096` has frequency `f`
+and its slots start at `s`:
+
+    slot = x mod 4096
+    x = f * (x div 4096) + slot - s
+    if x < 2**16: x = x * 2**16 + next 16-bit word of the block
+
+A row takes up to three steps: all lanes that take part, in the table of their
+context; then the lanes that found the escape token, in the escape table; then
+those whose token stands for `2**b` values, in a table of `2**b` equal shares.
+Within a step the lanes take their words in the order of the lanes. Encoding is
+the same backwards. All blocks of all tensors of a batch go side by side,
+because NumPy calls cost microseconds whatever they do.
+
+References:
+    - Duda, [Asymmetric numeral systems](https://arxiv.org/abs/1311.2540),
+      2013.
+    - Giesen, [Interleaved entropy coders](https://arxiv.org/abs/1402.3392),
+      2014.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from keras_squeeze.codecs import class_rans_layout
+from keras_squeeze.codecs.class_rans_contexts import Contexts
+from keras_squeeze.codecs.class_rans_layout import Layout
+from keras_squeeze.codecs.class_rans_table import PRECISION, TOTAL
+
+STATE_LOW = 1 << 16
+NO_ESCAPE = 256
+
+_U32 = np.uint32
+_PIECE = 128
+# Tables are at most 128.
+_NO_TABLE = 255
+_ENCODED_TOGETHER = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LaneStream:
+    """One tensor, parsed and checked, ready to be decoded.
+
+    Args:
+        layout: `Layout`.
+        contexts: `Contexts`.
+        block_rows: Integer. The rows of every block but the last.
+        low: Integer. The value of token 0.
+        shift: Integer. The logarithm of how many values a token stands for.
+        escape: Integer, the escape token, or `NO_ESCAPE`.
+        escape_low: Integer. The value of token 0 of the escape table.
+        escape_shift: Integer. Its `shift`.
+        tables: uint32 array, the expanded tables, the escape table last.
+        states: uint32 array of shape `(blocks, lanes)`; each at least `2**16`.
+        machines: uint8 array of shape `(blocks, lanes)`: the states of the
+            trellis before each block.
+        words: uint16 array, the words of all blocks.
+        ends: int64 array. Where in `words` each block ends.
+    """
+
+    layout: Layout
+    contexts: Contexts
+    block_rows: int
+    low: int
+    shift: int
+    escape: int
+    escape_low: int
+    escape_shift: int
+    tables: np.ndarray
+    states: np.ndarray
+    machines: np.ndarray
+    words: np.ndarray
+    ends: np.ndarray
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a token is all there is to an element."""
+        contexts = self.contexts
+        simple = contexts.neighbour is None and not contexts.states
+        return simple and self.escape == NO_ESCAPE and not self.shift
+
+    def rows_of(self, block: int) -> int:
+        """How many rows a block has."""
+        begun = block * self.block_rows
+        return min(self.layout.rows - begun, self.block_rows)
+
+    @property
+    def escape_base(self) -> int:
+        """Where in `tables` the escape table starts."""
+        return self.contexts.tables << PRECISION
+
+
+def encode_blocks(
+    frequencies: np.ndarray, starts: np.ndarray, block_rows: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Codes the steps of a tensor.
+
+    Args:
+        frequencies: uint16 array of shape `(rows, steps, lanes)`; 4096 where
+            nothing is coded.
+        starts: uint16 array of that shape, where the slots start.
+        block_rows: Integer. The rows of every block but the last.
+
+    Returns:
+        The final states, uint32 of shape `(blocks, lanes)`, and for each
+        block its words, uint16, as the decoder needs them.
+    """
+    rows, steps, lanes = frequencies.shape
+    blocks = -(-rows // block_rows)
+    together = max(1, _ENCODED_TOGETHER // (block_rows * lanes * steps))
+    states, words = [], []
+    for first in range(0, blocks, together):
+        chosen = slice(first * block_rows, (first + together) * block_rows)
+        some = frequencies[chosen], starts[chosen]
+        some_states, some_words = _encode_together(*some, block_rows)
+        states.append(some_states)
+        words += some_words
+    return np.concatenate(states), words
+
+
+def _encode_together(
+    frequencies: np.ndarray, starts: np.ndarray, block_rows: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    all_f = _side_by_side(frequencies, block_rows, TOTAL)
+    all_s = _side_by_side(starts, block_rows, 0)
+    steps, blocks, lanes = all_f.shape
+    f_of, s_of = all_f.reshape(steps, -1), all_s.reshape(steps, -1)
+    x = np.full(f_of.shape[1], STATE_LOW, _U32)
+    emits = np.empty(f_of.shape, bool)
+    emitted = np.empty(f_of.shape, np.uint16)
+    for step in range(steps - 1, -1, -1):
+        f = f_of[step].astype(_U32)
+        emit = (x >> _U32(32 - PRECISION)) >= f
+        emits[step] = emit
+        emitted[step] = x
+        np.right_shift(x, _U32(16), out=x, where=emit)
+        quotient = x // f
+        x -= quotient * f
+        x += quotient << _U32(PRECISION)
+        x += s_of[step]
+    shape = steps, blocks, lanes
+    where, found = emits.reshape(shape), emitted.reshape(shape)
+    words = [found[:, b][where[:, b]] for b in range(blocks)]
+    return x.reshape(blocks, lanes), words
+
+
+def _side_by_side(array: np.ndarray, block_rows: int, fill: int) -> np.ndarray:
+    """From `(rows, steps, lanes)` to `(block_rows * steps, blocks, lanes)`."""
+    rows, steps, lanes = array.shape
+    blocks = -(-rows // block_rows)
+    longest = min(rows, block_rows)
+    padded = np.full((blocks * longest, steps, lanes), fill, array.dtype)
+    padded[:rows] = array
+    grouped = padded.reshape(blocks, longest * steps, lanes)
+    return np.ascontiguousarray(grouped.transpose(1, 0, 2))
+
+
+@dataclass(slots=True, eq=False)
+class _Block:
+    """One block of a batch and where its lanes are."""
+
+    stream: int
+    number: int
+    rows: int
+    lanes: slice = field(default_factory=lambda: slice(0, 0))
+
+
+class Batch:
+    """The lanes of all blocks of some streams, the longest block first.
+
+    Args:
+        streams: Sequence of `LaneStream`, all of them plain.
+    """
+
+    out_dtype: type = np.uint8
+
+    def __init__(self, streams: Sequence[LaneStream]) -> None:
+        self.streams = streams
+        self.blocks = [
+            _Block(i, b, s.rows_of(b))
+            for i, s in enumerate(streams)
+            for b in range(len(s.states))
+        ]
+        self.blocks.sort(key=lambda block: -block.rows)
+        lanes = [streams[b.stream].layout.lanes for b in self.blocks]
+        self.edges = np.concatenate([[0], np.cumsum(lanes)]).astype(np.intp)
+        for block, start, end in zip(
+            self.blocks, self.edges, self.edges[1:], strict=False
+        ):
+            block.lanes = slice(int(start), int(end))
+        self.block_of = np.repeat(np.arange(len(lanes)), lanes)
+        self.x = np.concatenate(
+            [streams[b.stream].states[b.number] for b in self.blocks]
+        )
+        self._lay_out_words()
+        self._lay_out_tables()
+
+    def _lay_out_words(self) -> None:
+        # One word more than there are, for streams that ran out of theirs.
+        sizes = [s.words.size for s in self.streams]
+        before = np.cumsum([0, *sizes])
+        self.words = np.concatenate(
+            [*(s.words for s in self.streams), np.zeros(1, np.uint16)],
+            dtype=_U32,
+            casting="unsafe",
+        )
+        ends = [
+            before[b.stream] + self.streams[b.stream].ends[b.number]
+            for b in self.blocks
+        ]
+        starts = [
+            before[b.stream]
+            + (self.streams[b.stream].ends[b.number - 1] if b.number else 0)
+            for b in self.blocks
+        ]
+        self.ends = np.array(ends, np.intp)
+        self.next = np.array(starts, np.intp)
+        self.counting = np.arange(self.x.size)
+
+    def _lay_out_tables(self) -> None:
+        sizes = [s.tables.size for s in self.streams]
+        self.bases = np.cumsum([0, *sizes]).astype(np.int64)
+        # Lanes that take no part step through a table that changes nothing.
+        nothing = (_U32(TOTAL - 1) << 8) | (np.arange(TOTAL, dtype=_U32) << 20)
+        self.tables = np.concatenate(
+            [*(s.tables for s in self.streams), nothing]
+        )
+        self.table_rows = [self._table_rows(i) for i in range(len(sizes))]
+        layouts = [s.layout for s in self.streams]
+        self.any_idle = any(
+            layout.count != layout.rows * layout.lanes for layout in layouts
+        )
+        base = [self.bases[b.stream] for b in self.blocks]
+        self.base_of = np.array(base).astype(_U32)[self.block_of]
+
+    def _table_rows(self, index: int) -> np.ndarray:
+        """For each row and lane its table's number, 255 without one."""
+        stream = self.streams[index]
+        layout, scale = stream.layout, stream.contexts.scale
+        factor = stream.contexts.tables // scale.classes
+        classes = scale.matrix(layout) * np.uint8(factor)
+        rows = class_rans_layout.to_rows(classes, layout, _NO_TABLE)
+        if layout.view == "flat":
+            there = class_rans_layout.taking_part(layout)
+            rows = np.where(there, rows, np.uint8(_NO_TABLE))
+        return rows
+
+    def _table_indices(self, start: int, stop: int, active: int) -> np.ndarray:
+        width = self.blocks[active - 1].lanes.stop
+        out = np.empty((stop - start, width), _U32)
+        for block in self.blocks[:active]:
+            first = block.number * self.streams[block.stream].block_rows
+            rows = self.table_rows[block.stream][first + start : first + stop]
+            out[:, block.lanes] = rows
+        idle = out == _NO_TABLE if self.any_idle else None
+        out <<= _U32(PRECISION)
+        out += self.base_of[:width]
+        if idle is not None:
+            out[idle] = self.bases[-1]
+        return out
+
+    def run(self) -> list[tuple[np.ndarray, bool]]:
+        """Decodes everything; see `class_rans_decoding.decode_blocks`."""
+        out: list[np.ndarray] = [
+            np.zeros((s.layout.rows, s.layout.lanes), self.out_dtype)
+            for s in self.streams
+        ]
+        step, active = 0, len(self.blocks)
+        while active:
+            stop = min(step + _PIECE, self.blocks[active - 1].rows)
+            values = self._steps(step, stop, active)
+            for block in self.blocks[:active]:
+                first = block.number * self.streams[block.stream].block_rows
+                target = out[block.stream][first + step : first + stop]
+                target[:] = values[:, block.lanes]
+            step = stop
+            while active and self.blocks[active - 1].rows == step:
+                active -= 1
+        return list(zip(out, self._whole(), strict=True))
+
+    def _whole(self) -> list[bool]:
+        ended = np.logical_and.reduceat(self.x == STATE_LOW, self.edges[:-1])
+        good = [True] * len(self.streams)
+        for block, fine in zip(
+            self.blocks, ended & (self.next == self.ends), strict=True
+        ):
+            good[block.stream] &= bool(fine)
+        return good
+
+    def _steps(self, start: int, stop: int, active: int) -> np.ndarray:
+        indices = self._table_indices(start, stop, active)
+        tokens = np.empty(indices.shape, np.uint8)
+        for index, token in zip(indices, tokens, strict=True):
+            token[:] = self._step(index, active)
+        return tokens
+
+    def _step(self, index: np.ndarray, active: int) -> np.ndarray:
+        """One step of all lanes; gives the entries that they found."""
+        x = self.x[: index.size]
+        index += x & _U32(TOTAL - 1)
+        # All indices are in range; "clip" spares the check for it.
+        entry = self.tables.take(index, mode="clip")
+        np.right_shift(x, _U32(PRECISION), out=x)
+        np.right_shift(entry, _U32(8), out=index)
+        np.bitwise_and(index, _U32(TOTAL - 1), out=index)
+        index += _U32(1)
+        x *= index
+        np.right_shift(entry, _U32(20), out=index)
+        x += index
+        hungry = (x < _U32(STATE_LOW)).nonzero()[0]
+        self._feed(hungry, active)
+        return entry
+
+    def _feed(self, hungry: np.ndarray, active: int) -> None:
+        """Gives each of these lanes the next word of its block."""
+        # A damaged stream may run into its neighbour's words; that is
+        # harmless here and found by `_whole`.
+        position = self.next[:active]
+        first = hungry.searchsorted(self.edges[: active + 1])
+        ahead = position - first[:-1]
+        offset = ahead.take(self.block_of.take(hungry))
+        offset += self.counting[: hungry.size]
+        position += first[1:]
+        position -= first[:-1]
+        fed = self.words.take(offset, mode="clip")
+        self.x[hungry] = (self.x.take(hungry) << _U32(16)) | fed

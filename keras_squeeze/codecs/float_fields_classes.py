@@ -1,0 +1,164 @@
+"""Which frequency table a float's symbol is coded with.
+
+Every element has a class, known before its symbol is: the sum of a small
+number for its row, one for its column, and so on for whichever axes have
+them. Where neighbours resemble each other along an axis, the elements with an
+even index there come first, and those in between get their class from the two
+neighbours, which are then known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from keras_squeeze.codecs.float_fields_palette import Palette
+from keras_squeeze.codecs.float_fields_split import Split
+
+#: What gives symbols their meaning.
+Alphabet: TypeAlias = Split | Palette
+
+#: Classes are numbered in a byte.
+MAX_CLASSES = 256
+# Neighbours are compared as fixed-point numbers with this many binary places
+# at the greatest usual exponent.
+_PLACES = 12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """How elements get their classes from those beside them.
+
+    Args:
+        axis: Integer. The axis along which neighbours are looked at.
+        top: Integer. The greatest usual exponent field.
+        edges: Integer array, ascending: where one class ends and the next
+            begins.
+    """
+
+    axis: int
+    top: int
+    edges: np.ndarray
+
+    def classes(
+        self, symbols: np.ndarray, odd: int, split: Alphabet
+    ) -> np.ndarray:
+        """The classes of the elements in between.
+
+        Args:
+            symbols: Integer array, those of the elements with an even index
+                along the axis.
+            odd: Integer. How many elements lie in between along the axis.
+            split: Split or Palette. What the symbols mean.
+
+        Returns:
+            uint8 array of the shape of the elements in between.
+        """
+        total = pair_sums(symbols, odd, self.axis, self.top, split)
+        found = np.searchsorted(self.edges, total.reshape(-1), side="right")
+        return found.astype(np.uint8).reshape(total.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassModel:
+    """How classes are made.
+
+    Args:
+        offsets: Mapping of axis to uint8 array, one number an index.
+        neighbours: Optional `Neighbours`.
+    """
+
+    offsets: Mapping[int, np.ndarray] = field(default_factory=dict)
+    neighbours: Neighbours | None = None
+
+    def scale_classes(self, shape: Sequence[int]) -> np.ndarray:
+        """The sums of the offsets, uint8 of that shape, a view if they can."""
+        total = np.zeros((1,) * len(shape), np.uint8)
+        for axis, numbers in self.offsets.items():
+            column = [1] * len(shape)
+            column[axis] = -1
+            total = total + numbers.reshape(column)
+        return np.broadcast_to(total, tuple(shape))
+
+
+def halves(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Views of the elements with an even and an odd index along an axis."""
+    before = (slice(None),) * axis
+    return array[(*before, slice(0, None, 2))], array[
+        (*before, slice(1, None, 2))
+    ]
+
+
+def pair_sums(
+    symbols: np.ndarray, odd: int, axis: int, top: int, split: Alphabet
+) -> np.ndarray:
+    """The sums of the two neighbours' values, in fixed point.
+
+    At the far edge, where there is one neighbour, it counts twice.
+
+    Args:
+        symbols: Integer array of the elements with an even index.
+        odd: Integer. How many elements lie in between along the axis.
+        axis: Integer. The axis.
+        top: Integer. The greatest usual exponent field.
+        split: Split or Palette. What the symbols mean.
+
+    Returns:
+        int32 array.
+    """
+    limit = int(symbols.max(initial=0)) + 1
+    values = fixed_point(np.arange(limit), top, split)[symbols]
+    last = values.shape[axis] - 1
+    right = np.minimum(np.arange(odd) + 1, last)
+    left = values.take(np.arange(odd), axis=axis)
+    total: np.ndarray = left + values.take(right, axis=axis)
+    return total
+
+
+def fixed_point(symbols: np.ndarray, top: int, split: Alphabet) -> np.ndarray:
+    """What symbols are worth, as integers, int32.
+
+    Args:
+        symbols: Integer array.
+        top: Integer. The exponent field that is worth the most; greater ones
+            count as this one.
+        split: Split or Palette. What the symbols mean.
+    """
+    heads = split.heads_of(symbols)
+    fraction = (heads & (1 << split.kept) - 1) + (1 << split.kept)
+    below = np.clip(top - (heads >> split.kept), 0, 31)
+    worth = (fraction << _PLACES) >> below
+    worth = np.where(split.is_negative(symbols), -worth, worth)
+    return np.where(split.is_zero(symbols), 0, worth).astype(np.int32)
+
+
+def group(symbols: np.ndarray, classes: np.ndarray) -> list[np.ndarray]:
+    """The symbols of each class in order, one array a class."""
+    flat, counts = classes.reshape(-1), class_counts(classes)
+    ordered = symbols.reshape(-1)
+    if counts.size > 1:
+        ordered = ordered[np.argsort(flat, kind="stable")]
+    return np.split(ordered, np.cumsum(counts)[:-1])
+
+
+def ungroup(groups: Sequence[np.ndarray], classes: np.ndarray) -> np.ndarray:
+    """Puts what `group` took apart together; int32 of the classes' shape."""
+    flat = classes.reshape(-1)
+    out = np.empty(flat.size, np.int32)
+    if len(groups) == 1:
+        out[:] = groups[0]
+    else:
+        out[np.argsort(flat, kind="stable")] = np.concatenate(groups)
+    return out.reshape(classes.shape)
+
+
+def class_counts(classes: np.ndarray) -> np.ndarray:
+    """How many elements each class has, up to the last that has any."""
+    if classes.size and not any(classes.strides):
+        # Broadcast from one number: counting would touch every element.
+        only = int(classes.flat[0])
+        return np.array([0] * only + [classes.size], np.int64)
+    return np.bincount(classes.reshape(-1), minlength=1)

@@ -1,0 +1,277 @@
+"""Floats as symbols worth modelling and bits that are noise.
+
+The *head* of a float is its exponent and the first few bits of its mantissa,
+as one integer. A *symbol* is 0 for zero and the head less the least head,
+plus 1, for everything else; if signs are modelled it is doubled, and odd for
+negative values. What a symbol leaves open is the *tail*: the sign bit, unless
+it is modelled, and the rest of the mantissa.
+
+Rounded values end in zero bits, which are not written. Either all mantissas
+do: the *trim* says in how many. Or small values end in more of them than
+large ones, because all are multiples of some power of two. It is called the
+*grain*: an exponent field such that no value has a bit below the last
+mantissa bit of a float with that exponent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_squeeze.codecs import bits as bit_packing
+from keras_squeeze.codecs.byte_cursor import ByteCursor
+
+_MANTISSA_BITS = {
+    "float8_e4m3fn": 3,
+    "float8_e5m2": 2,
+    "bfloat16": 7,
+    "float16": 10,
+    "float32": 23,
+    "complex64": 23,
+    "float64": 52,
+    "complex128": 52,
+}
+
+
+def mantissa_bits(dtype: np.dtype[Any]) -> int:
+    """The stored mantissa bits of a float (of a part of a complex number)."""
+    return _MANTISSA_BITS[dtype.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Where floats are cut in two.
+
+    Args:
+        word_bits: Integer. The bits of a float.
+        mantissa: Integer. Its mantissa bits.
+        kept: Integer. How many of these belong to the head.
+        signed: Boolean. Whether symbols hold the sign.
+        low: Integer. The least head of any value but zero.
+        trim: Integer. How many bits at the end of all mantissas are zero.
+    """
+
+    word_bits: int
+    mantissa: int
+    kept: int
+    signed: bool
+    low: int
+    trim: int = 0
+
+    @property
+    def rest(self) -> int:
+        """The mantissa bits that are not in the head."""
+        return self.mantissa - self.kept
+
+    @property
+    def symbol_limit(self) -> int:
+        """One more than the greatest symbol there can be."""
+        heads = 1 << self.word_bits - 1 - self.rest
+        return (heads - self.low + 1) << self.signed
+
+    def symbols(self, patterns: np.ndarray) -> np.ndarray:
+        """The symbols of bit patterns, int32 of the same shape."""
+        symbols = heads(patterns, self.rest) - np.int32(self.low - 1)
+        symbols[magnitudes(patterns) == 0] = 0
+        if self.signed:
+            symbols = 2 * symbols + signs(patterns)
+        return symbols
+
+    def heads_of(self, symbols: np.ndarray) -> np.ndarray:
+        """The heads of symbols, 0 for zero, int64."""
+        magnitude = symbols.astype(np.int64) >> self.signed
+        return np.where(magnitude == 0, 0, magnitude - 1 + self.low)
+
+    def exponents_of(self, symbols: np.ndarray) -> np.ndarray:
+        """The exponent fields of symbols, int64, 1 for subnormal values."""
+        found: np.ndarray = np.maximum(self.heads_of(symbols) >> self.kept, 1)
+        return found
+
+    def is_zero(self, symbols: np.ndarray) -> np.ndarray:
+        """Where symbols stand for zero."""
+        found: np.ndarray = symbols >> self.signed == 0
+        return found
+
+    def is_negative(self, symbols: np.ndarray) -> np.ndarray:
+        """Where symbols stand for values known to be negative."""
+        found: np.ndarray = symbols & self.signed == 1
+        return found
+
+    def tail_widths(self, symbols: np.ndarray, grain: np.ndarray) -> np.ndarray:
+        """How many bits the tails have.
+
+        Args:
+            symbols: Integer array.
+            grain: Integer array that broadcasts to it.
+
+        Returns:
+            uint8 array.
+        """
+        limit = int(symbols.max(initial=0)) + 1
+        exponents = self.exponents_of(np.arange(limit)).astype(np.int32)
+        exponents[: 1 << self.signed] = -(1 << 20)
+        if grain.size == 1:
+            found: np.ndarray = self._widths(int(grain.flat[0]) - exponents)[
+                symbols
+            ]
+            return found
+        return self._widths(grain.astype(np.int32) - exponents[symbols])
+
+    def _widths(self, zeros: np.ndarray) -> np.ndarray:
+        least = min(self.trim, self.rest)
+        widths = self.rest - np.clip(zeros, least, self.rest)
+        found: np.ndarray = (widths + (not self.signed)).astype(np.uint8)
+        return found
+
+    def tails(
+        self, patterns: np.ndarray, widths: np.ndarray
+    ) -> Iterator[bytes]:
+        """The tails as bytes, those of one width together, narrow ones first.
+
+        Args:
+            patterns: One-dimensional unsigned array.
+            widths: What `tail_widths` said.
+
+        Yields:
+            Bytes.
+        """
+        word = patterns.dtype.type
+        raw_sign = not self.signed
+        for width, places in _by_width(widths):
+            chosen = patterns[places]
+            below = width - raw_sign
+            tail = (chosen & word((1 << self.rest) - 1)) >> word(
+                self.rest - below
+            )
+            if raw_sign:
+                tail |= signs(chosen).astype(word) << word(below)
+            yield pack(tail, width)
+
+    def join(
+        self, symbols: np.ndarray, widths: np.ndarray, cursor: ByteCursor
+    ) -> np.ndarray:
+        """Puts symbols and tails together again.
+
+        Args:
+            symbols: One-dimensional integer array, every one below
+                `symbol_limit`.
+            widths: What `tail_widths` said.
+            cursor: ByteCursor at the first byte of the tails.
+
+        Returns:
+            One-dimensional unsigned array of bit patterns.
+        """
+        word = np.dtype(f"u{self.word_bits // 8}").type
+        limit = int(symbols.max(initial=0)) + 1
+        table = self.heads_of(np.arange(limit)).astype(word) << word(self.rest)
+        if self.signed:
+            table[1::2] |= word(1 << self.word_bits - 1)
+        out: np.ndarray = table[symbols]
+        raw_sign = not self.signed
+        for width, places in _by_width(widths):
+            count = out.size if type(places) is slice else places.size
+            tail = unpack(cursor, count, width, word)
+            below = width - raw_sign
+            pattern = (tail & word((1 << below) - 1)) << word(self.rest - below)
+            if raw_sign:
+                pattern |= tail >> word(below) << word(self.word_bits - 1)
+            out[places] |= pattern
+        return out
+
+
+def heads(patterns: np.ndarray, rest: int) -> np.ndarray:
+    """Exponent and mantissa above the last `rest` bits, int32."""
+    word = patterns.dtype.type
+    found: np.ndarray = (magnitudes(patterns) >> word(rest)).astype(np.int32)
+    return found
+
+
+def magnitudes(patterns: np.ndarray) -> np.ndarray:
+    """The bit patterns without their signs."""
+    sign = 1 << 8 * patterns.itemsize - 1
+    out: np.ndarray = patterns & patterns.dtype.type(sign - 1)
+    return out
+
+
+def signs(patterns: np.ndarray) -> np.ndarray:
+    """The sign bits, int32."""
+    top = patterns.dtype.type(8 * patterns.itemsize - 1)
+    found: np.ndarray = (patterns >> top).astype(np.int32)
+    return found
+
+
+def common_zeros(patterns: np.ndarray, mantissa: int) -> int:
+    """How many bits at the end of all mantissas are zero, for the trim."""
+    used = int(np.bitwise_or.reduce(patterns.reshape(-1)))
+    used &= (1 << mantissa) - 1
+    return (used & -used).bit_length() - 1 if used else mantissa
+
+
+def grains(patterns: np.ndarray, mantissa: int) -> np.ndarray:
+    """The grain of every value, int32; a great one for zeros.
+
+    Args:
+        patterns: Unsigned array.
+        mantissa: Integer. The mantissa bits of the floats.
+
+    Returns:
+        int32 array of the same shape.
+    """
+    word = patterns.dtype.type
+    exponents = heads(patterns, mantissa)
+    normal = (exponents > 0).astype(word)
+    value = (patterns & word((1 << mantissa) - 1)) | (normal << word(mantissa))
+    lowest = value & (~value + word(1))
+    # A power of two is exact as a float, and its exponent is the bit's place.
+    place = np.frexp(lowest.astype(np.float64))[1].astype(np.int32) - 1
+    grain = np.maximum(exponents, 1) + place
+    return np.where(value == 0, np.int32(1 << 20), grain)
+
+
+def pack(values: np.ndarray, width: int) -> bytes:
+    """Packs integers: the bits above whole bytes, then bytes, least first."""
+    whole, odd = divmod(width, 8)
+    word = values.dtype.type
+    parts = []
+    if odd:
+        top = (values >> word(8 * whole)).astype(np.uint8)
+        parts.append(bit_packing.pack_fixed(top, odd))
+    for place in range(whole):
+        plane = (values >> word(8 * place)).astype(np.uint8)
+        parts.append(plane.tobytes())
+    return b"".join(parts)
+
+
+def unpack(
+    cursor: ByteCursor, count: int, width: int, word: type[np.unsignedinteger]
+) -> np.ndarray:
+    """Unpacks what `pack` packed."""
+    whole, odd = divmod(width, 8)
+    out = np.zeros(count, word)
+    if odd:
+        packed = cursor.take(bit_packing.packed_size(count, odd))
+        if not bit_packing.padding_is_zero(packed, count * odd):
+            raise cursor.fail("zero bits after the tails", packed[-1])
+        out |= bit_packing.unpack_fixed(packed, count, odd)
+        out <<= word(8 * whole)
+    native = out.view(np.uint8).reshape(count, out.itemsize)
+    for place in range(whole):
+        column = place if _LITTLE else out.itemsize - 1 - place
+        native[:, column] = np.frombuffer(cursor.take(count), np.uint8)
+    return out
+
+
+_LITTLE = np.dtype("=u2") == np.dtype("<u2")
+
+
+def _by_width(
+    widths: np.ndarray,
+) -> Iterator[tuple[int, np.ndarray | slice]]:
+    for width in np.flatnonzero(np.bincount(widths, minlength=1)).tolist():
+        if width == 0:
+            continue
+        places = np.flatnonzero(widths == width)
+        yield width, slice(None) if places.size == widths.size else places

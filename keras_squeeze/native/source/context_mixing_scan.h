@@ -1,0 +1,342 @@
+/* The scan over one block of levels, included once for each instruction set.
+ *
+ * The includer defines SCAN(name), the suffix of that set, INLINE, the
+ * attributes of its functions, and what is done to eight contexts at once: the
+ * types SCAN(places) and SCAN(mixture) and the functions SCAN(place),
+ * SCAN(load), SCAN(mix), SCAN(learn), SCAN(filter) and SCAN(adapt). */
+
+/* What is known of a weight before its tap is coded. */
+typedef struct {
+  int32_t column, second, kernel, neighbours;
+} SCAN(plan);
+
+/* Everything that changes while a block is coded. */
+typedef struct {
+  ks_context_mixing_job job;
+  range_coder coder;
+  /* Sums of magnitudes: by weight of a channel, by input, by tap, and by
+   * input over the taps of this channel. */
+  int64_t *columns, *inputs, *taps, *kernels;
+  int64_t row, row_count, total, total_count, local;
+  int64_t count; /* of weights coded */
+  int foreign;   /* whether a value is none of the trellis */
+  int32_t learning_rate;
+  int32_t filter[NEIGHBOURS];
+  uint32_t *node_slots, *half_slots, *sign_slots;
+  SCAN(places) first_slot; /* of the nodes' contexts */
+  /* Logarithms that hold for a channel, or for a tap of it. */
+  int64_t mean;
+  int32_t log_mean, log_channels, log_row;
+  int32_t first_context[CONTEXTS];
+  SCAN(plan) *plans;
+} SCAN(scan);
+
+/* One weight: where it is, what surrounds it, what is expected of it. */
+typedef struct {
+  int64_t place, tap, input; /* place = tap * inputs + input */
+  int32_t around[NEIGHBOURS];
+  int32_t left, up;   /* whether these neighbours exist */
+  int32_t expected;   /* in 2**-13 */
+  int32_t power;      /* of the neighbours */
+  int32_t log_scale, scale_class, mean_class, odd;
+} SCAN(weight);
+
+/* Codes a bit whose eight slots have been loaded. */
+static INLINE int SCAN(bit)(SCAN(scan) * s, SCAN(mixture) * mixture, int set,
+                            int bit, int decoding) {
+  int32_t *weights = s->job.weights + CONTEXTS * set;
+  uint32_t p = SCAN(mix)(&s->job, weights, mixture);
+  bit = coder_bit(&s->coder, p, bit, decoding);
+  int32_t error = ((bit << 16) - (int32_t)p) * s->learning_rate;
+  SCAN(learn)(&s->job, weights, mixture, bit, (error + 512) >> 10);
+  return bit;
+}
+
+/* A bit with a single context. */
+static INLINE int SCAN(plain_bit)(SCAN(scan) * s, uint32_t *slot, int bit,
+                                  int decoding) {
+  int32_t p = clip((int32_t)(*slot >> 16), 1, 65535);
+  bit = coder_bit(&s->coder, (uint32_t)p, bit, decoding);
+  *slot = slot_after(&s->job, *slot, bit);
+  return bit;
+}
+
+static INLINE int SCAN(node_bit)(SCAN(scan) * s, const SCAN(weight) * w,
+                                 int32_t node, int bit, int decoding) {
+  SCAN(mixture) mixture;
+  if (w->odd && node < 12) node += 3 * s->job.buckets;
+  SCAN(load)(&s->job, s->node_slots + node, &s->first_slot, &mixture);
+  return SCAN(bit)(s, &mixture, s->job.sets[node], bit, decoding);
+}
+
+/* Asks upwards or downwards from the likeliest bucket. */
+static INLINE int32_t SCAN(bucket)(SCAN(scan) * s, const SCAN(weight) * w,
+                                   int32_t bucket, int decoding) {
+  int32_t last = s->job.buckets - 1;
+  int32_t at = s->job.starts[w->odd * s->job.classes + w->scale_class];
+  if (SCAN(node_bit)(s, w, 3 * at, bucket > at, decoding)) {
+    at++;
+    while (at < last &&
+           SCAN(node_bit)(s, w, 3 * at + 1, bucket > at, decoding))
+      at++;
+  } else {
+    while (at > 0 && SCAN(node_bit)(s, w, 3 * at + 2, bucket < at, decoding))
+      at--;
+  }
+  return at;
+}
+
+static INLINE uint32_t SCAN(level)(SCAN(scan) * s, const SCAN(weight) * w,
+                                   uint32_t level, int decoding) {
+  int32_t bucket = decoding ? 0 : bucket_of((int32_t)level);
+  bucket = SCAN(bucket)(s, w, bucket, decoding);
+  uint32_t first = bucket_start(bucket);
+  if (bucket < 8) return first;
+  uint32_t *half = s->half_slots + w->scale_class * s->job.buckets + bucket;
+  int raw = (bucket >> 2) - 2;
+  uint32_t rest = level - first;
+  uint32_t upper =
+      (uint32_t)SCAN(plain_bit)(s, half, (int)(rest >> raw & 1), decoding);
+  rest &= (UINT32_C(1) << raw) - 1;
+  if (raw) rest = coder_raw(&s->coder, rest, raw, decoding);
+  return first + (upper << raw) + rest;
+}
+
+static INLINE void SCAN(gather)(const SCAN(scan) * s, SCAN(weight) * w,
+                                const int32_t *channel, int64_t index) {
+  const ks_context_mixing_job *job = &s->job;
+  int64_t inputs = job->inputs, row = job->width * inputs;
+  int64_t k = w->place;
+  w->around[0] = w->left ? channel[k - inputs] : 0;
+  w->around[1] = w->up ? channel[k - row] : 0;
+  w->around[2] = k > 0 ? channel[k - 1] : 0;
+  w->around[3] = index > 0 ? channel[k - job->taps * inputs] : 0;
+  if (w->left && w->up)
+    w->around[4] = channel[k - inputs - row];
+  else
+    w->around[4] = k > 1 ? channel[k - 2] : 0;
+  w->around[5] = job->taps == 1 && k >= 128 ? channel[k - 128] : 0;
+  w->around[6] = index > 1 ? channel[k - 2 * job->taps * inputs] : 0;
+  w->around[7] = k > 3 ? channel[k - 4] : 0;
+}
+
+static INLINE void SCAN(expect)(const SCAN(scan) * s, SCAN(weight) * w) {
+  w->expected = w->power = w->mean_class = 0;
+  if (s->job.sign_mode < 2) return;
+  SCAN(filter)(s->filter, w->around, &w->expected, &w->power);
+  int32_t size = (w->expected < 0 ? -w->expected : w->expected) >> 3;
+  if (size == 0) return;
+  int32_t ratio = log_of(s->job.logarithms, (uint64_t)size) - w->log_scale;
+  w->mean_class = clip((ratio + 1024) >> 7, 0, 7);
+}
+
+static INLINE void SCAN(learn_filter)(SCAN(scan) * s, const SCAN(weight) * w,
+                                      int32_t value) {
+  if (w->power == 0) return;
+  int place = highest_bit((uint64_t)(w->power + (s->mean >> 6) + 1));
+  /* No neighbour exceeds 2 ** half, so that no product exceeds the error. */
+  int half = (place + 2) >> 1;
+  int32_t error = (value * 8192 - w->expected) >> half;
+  SCAN(adapt)(s->filter, w->around, error, place + 6 - half);
+}
+
+static INLINE int32_t SCAN(class)(int32_t logarithm, int shift, int32_t count) {
+  return clip(logarithm >> shift, 0, count - 1);
+}
+
+/* The magnitude of a neighbour beside the mean, in octaves, and its sign. */
+static INLINE int32_t SCAN(near_class)(const SCAN(scan) * s, int32_t value) {
+  if (value == 0) return 0;
+  uint64_t size = 4 * (uint64_t)magnitude(value) + 1;
+  int32_t size_class =
+      clip((log_of(s->job.logarithms, size) - s->log_mean + 2560) >> 8, 1, 7);
+  return 2 * size_class + (value > 0);
+}
+
+/* What is known of a tap's weights before the first of them is coded. */
+static INLINE void SCAN(plan_tap)(SCAN(scan) * s, const SCAN(weight) * w,
+                                  const int32_t *channel, int64_t index) {
+  const ks_context_mixing_job *job = &s->job;
+  const int32_t *logs = job->logarithms;
+  int64_t inputs = job->inputs, first = w->tap * inputs, mean = s->mean;
+  int64_t before = job->taps * inputs;
+  int32_t tap = log_of(logs, (uint64_t)((s->taps[w->tap] << 10) + 8 * mean)) -
+                log_of(logs, (uint64_t)(index * inputs + 8)) - s->log_mean -
+                log_of(logs, (uint64_t)(index * job->taps + w->tap + 2));
+  int32_t kernel = 768 - s->log_mean - log_of(logs, (uint64_t)(w->tap + 1));
+  for (int64_t i = 0; i < inputs; i++) {
+    const int32_t *here = channel + first + i;
+    SCAN(plan) *plan = s->plans + i;
+    plan->column = log_of(logs, (uint64_t)((s->columns[first + i] << 10) +
+                                           mean + (mean >> 1))) -
+                   s->log_channels;
+    if (job->taps == 1) {
+      int32_t last = index ? here[-before] : 0;
+      uint64_t size = 4 * (uint64_t)magnitude(last) + 1;
+      plan->second = plan->column - s->log_mean;
+      plan->kernel = 0;
+      plan->neighbours =
+          2 * SCAN(class)(log_of(logs, size), 6, 128) + (last > 0);
+      continue;
+    }
+    int32_t left = w->left ? here[-inputs] : 0;
+    int32_t up = w->up ? here[-job->width * inputs] : 0;
+    plan->second =
+        tap - s->log_mean +
+        log_of(logs, (uint64_t)((s->inputs[i] << 10) + 2 * mean));
+    plan->kernel = 15;
+    if (w->tap)
+      plan->kernel = SCAN(class)(
+          log_of(logs, (uint64_t)((s->kernels[i] << 10) + mean)) + kernel, 7,
+          16);
+    plan->neighbours =
+        (SCAN(near_class)(s, left) * 16 + SCAN(near_class)(s, up)) * 3 +
+        w->left + w->up;
+  }
+}
+
+static INLINE void SCAN(set_contexts)(SCAN(scan) * s, SCAN(weight) * w) {
+  const ks_context_mixing_job *job = &s->job;
+  const SCAN(plan) *plan = s->plans + w->input;
+  int32_t classes = job->classes, halves = (classes + 1) / 2;
+  if (s->row_count < 32 || s->row_count % 8 == 0)
+    s->log_row = log_of(job->logarithms,
+                        (uint64_t)((s->row << 10) + 3 * s->mean)) -
+                 log_of(job->logarithms, (uint64_t)(s->row_count + 3));
+  w->log_scale = s->log_row + plan->column - s->log_mean;
+  w->scale_class = SCAN(class)(w->log_scale, 6, classes);
+  int32_t kernel = plan->kernel;
+  if (job->taps == 1) {
+    int64_t two = magnitude(w->around[2]) + magnitude(w->around[4]);
+    kernel = SCAN(class)(log_of(job->logarithms, (uint64_t)((two << 9) + 64)) -
+                             s->log_mean + 768, 7, 16);
+  }
+  SCAN(expect)(s, w);
+  int32_t second = SCAN(class)(s->log_row + plan->second, 7, halves);
+  int32_t row = SCAN(class)(s->log_row - s->log_mean + 1024, 7, 16);
+  int32_t column = SCAN(class)(plan->column - s->log_mean + 1024, 7, 16);
+  int32_t local = SCAN(class)(
+      log_of(job->logarithms, (uint64_t)(s->local + 1)), 6, classes);
+  const int32_t contexts[CONTEXTS] = {
+      w->scale_class,
+      row * 16 + column,
+      local,
+      plan->neighbours,
+      kernel * halves + second,
+      w->mean_class * classes + w->scale_class,
+      0,
+      (int32_t)(w->place & (PLACES - 1)),
+  };
+  SCAN(place)(&s->first_slot, contexts, s->first_context, job->nodes);
+}
+
+static INLINE int SCAN(sign)(SCAN(scan) * s, const SCAN(weight) * w,
+                             uint32_t level, int negative, int decoding) {
+  if (s->job.sign_mode == 0)
+    return (int)coder_raw(&s->coder, (uint32_t)negative, 1, decoding);
+  const int32_t *near = w->around;
+  uint32_t before = sign_of(near[2]), left = sign_of(near[0]);
+  uint32_t up = sign_of(near[1]), last = sign_of(near[3]);
+  uint32_t mean = (uint32_t)(w->expected < 0 ? 32 - 4 * w->mean_class
+                                             : 32 + 4 * w->mean_class);
+  uint32_t size = level > 3 ? 3 : level;
+  uint32_t third = s->job.taps > 1
+                       ? ((uint32_t)w->tap * 9 + left * 3 + up) % 576
+                       : last * 3 + before;
+  const int32_t contexts[CONTEXTS] = {
+      0,
+      (int32_t)(before * 9 + left * 3 + up),
+      (int32_t)mean,
+      (int32_t)w->place & 4095,
+      (int32_t)third,
+      (int32_t)(mean * 2 + size),
+      (int32_t)(before * 27 + last * 9 + left * 3 + up),
+      (int32_t)w->input & 1023,
+  };
+  SCAN(places) places;
+  SCAN(place)(&places, contexts, SIGN_STARTS, 1);
+  SCAN(mixture) mixture;
+  SCAN(load)(&s->job, s->sign_slots, &places, &mixture);
+  return SCAN(bit)(s, &mixture, 0, negative, decoding);
+}
+
+static INLINE void SCAN(add)(SCAN(scan) * s, const SCAN(weight) * w,
+                             int64_t size) {
+  if (size > LARGEST_COUNTED) size = LARGEST_COUNTED;
+  s->row += size;
+  s->row_count++;
+  s->columns[w->place] += size;
+  s->inputs[w->input] += size;
+  s->taps[w->tap] += size;
+  s->kernels[w->input] += size;
+  s->local += ((size << 10) - s->local) >> 3;
+}
+
+/* The magnitude of the value that a level stands for. */
+static INLINE int32_t SCAN(size)(const ks_context_mixing_job *job,
+                                 uint32_t level, int odd) {
+  if (level == 0) return 0;
+  if (job->next_states == NULL) return (int32_t)level + job->hole - 1;
+  return (int32_t)(2 * level) - odd;
+}
+
+static INLINE void SCAN(code)(SCAN(scan) * s, SCAN(weight) * w,
+                              int32_t *channel, uint8_t *state, int decoding) {
+  const ks_context_mixing_job *job = &s->job;
+  int trellis = job->next_states != NULL;
+  SCAN(set_contexts)(s, w);
+  w->odd = trellis ? *state & 1 : 0;
+  int32_t value = decoding ? 0 : channel[w->place];
+  uint32_t level = (uint32_t)magnitude(value);
+  if (trellis) level = (level + (uint32_t)w->odd) >> 1;
+  uint32_t hole = level || decoding ? (uint32_t)job->hole - 1 : 0;
+  level = SCAN(level)(s, w, level - hole, decoding);
+  int32_t size = SCAN(size)(job, level, w->odd);
+  if (!decoding && size != magnitude(value)) s->foreign = 1;
+  if (level) {
+    int negative = SCAN(sign)(s, w, level, value < 0, decoding);
+    value = negative ? -size : size;
+  }
+  if (decoding) channel[w->place] = level ? value : 0;
+  if (trellis) *state = job->next_states[2 * *state + (level & 1)];
+  if (job->sign_mode == 2) SCAN(learn_filter)(s, w, level ? value : 0);
+  SCAN(add)(s, w, size);
+  s->count++;
+  s->learning_rate = learning_rate(s->count);
+}
+
+static INLINE void SCAN(begin_channel)(SCAN(scan) * s, int64_t index) {
+  const ks_context_mixing_job *job = &s->job;
+  s->mean = s->total / s->total_count;
+  if (s->mean < 1) s->mean = 1;
+  s->log_mean = log_of(job->logarithms, (uint64_t)s->mean);
+  s->log_channels =
+      log_of(job->logarithms, (uint64_t)(2 * index + 3)) - 256;
+  s->row = s->row_count = 0;
+  s->local = s->mean;
+  for (int64_t i = 0; i < job->inputs; i++) s->kernels[i] = 0;
+}
+
+static INLINE void SCAN(run)(SCAN(scan) * s, int decoding) {
+  const ks_context_mixing_job *job = &s->job;
+  int64_t inputs = job->inputs;
+  SCAN(weight) w;
+  for (int64_t index = 0; index < job->channels; index++) {
+    int32_t *channel = job->levels + index * job->taps * inputs;
+    uint8_t *state = job->next_states
+        ? job->states + (job->first_channel + index) % job->chains : NULL;
+    SCAN(begin_channel)(s, index);
+    for (w.tap = 0; w.tap < job->taps; w.tap++) {
+        w.left = job->taps > 1 && w.tap % job->width != 0;
+      w.up = job->taps > 1 && w.tap >= job->width;
+      SCAN(plan_tap)(s, &w, channel, index);
+      for (w.input = 0; w.input < inputs; w.input++) {
+        w.place = w.tap * inputs + w.input;
+        SCAN(gather)(s, &w, channel, index);
+        SCAN(code)(s, &w, channel, state, decoding);
+      }
+    }
+    s->total += s->row << 10;
+    s->total_count += s->row_count;
+  }
+}

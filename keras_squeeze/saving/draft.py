@@ -1,0 +1,166 @@
+"""A file in the making: written as often as it takes to fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_squeeze import artifact
+from keras_squeeze.artifact import Artifact, TensorInput
+from keras_squeeze.artifact.tensor_encoding import encode_tensors
+from keras_squeeze.errors import SqueezeError
+from keras_squeeze.quantizers import QuantizedTensor
+from keras_squeeze.saving.allocating import Target, allocate_kernels
+from keras_squeeze.saving.model_config import describe_model
+from keras_squeeze.surgery import describe_quantized_layers
+from keras_squeeze.surgery.layer_tree import (
+    Filters,
+    named_variables,
+    to_numpy,
+    walk_layers,
+)
+
+_ATTEMPTS = 5
+# Where the search for a size begins; any will do.
+_FIRST_SNR_DB = 18.0
+
+
+@dataclasses.dataclass
+class Draft:
+    """A model with the codes that its file shall hold.
+
+    Args:
+        model: A built `keras.Model`.
+        profile: String. Which codecs the file uses.
+        executor: Optional executor that codes tensors in parallel.
+        quantized: Mapping of the `id` of a variable to the `QuantizedTensor`
+            that is stored for it.
+    """
+
+    model: Any
+    profile: str
+    executor: Executor | None = None
+    quantized: Mapping[int, QuantizedTensor] = dataclasses.field(
+        default_factory=dict
+    )
+
+    def write(self, path: str, overwrite: bool = True) -> Artifact:
+        """Writes the file.
+
+        Args:
+            path: String. Ends in `.h5`.
+            overwrite: Boolean. Defaults to `True`.
+
+        Returns:
+            The `Artifact` as read back.
+        """
+        variables = named_variables(self.model)
+        description = describe_model(self.model)
+        description["quantized_layers"] = describe_quantized_layers(self.model)
+        return artifact.write(
+            path,
+            _tensor_inputs(self.model, variables, self.quantized),
+            description,
+            keras_version=keras.__version__,
+            backend=keras.backend.backend(),
+            profile=self.profile,
+            overwrite=overwrite,
+            executor=self.executor,
+        )
+
+
+def fit(
+    draft: Draft,
+    max_bytes: int,
+    filters: Filters = None,
+    importance: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, float]:
+    """Quantizes a draft so that its file has at most so many bytes.
+
+    Args:
+        draft: `Draft`; its `quantized` is set.
+        max_bytes: Integer.
+        filters: Optional, which kernels to quantize.
+        importance: Optional mapping of kernel paths to arrays.
+
+    Returns:
+        Dictionary with the `snr_db` reached.
+
+    Raises:
+        SqueezeError: If no quantization makes the file so small.
+    """
+    target, rest = Target(snr_db=_FIRST_SNR_DB), 0
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(_ATTEMPTS):
+            draft.quantized, allocation = allocate_kernels(
+                draft.model,
+                target,
+                draft.profile,
+                filters,
+                importance,
+                size=lambda _, tensor: _coded_bytes(tensor, draft.profile),
+            )
+            written = draft.write(os.path.join(folder, "draft.h5"))
+            fits = written.file_bytes <= max_bytes
+            if fits and target.max_bytes is not None:
+                return {"snr_db": allocation.snr_db}
+            # What is not kernels: config, other variables, the container.
+            rest = max(rest, written.file_bytes - allocation.num_bytes)
+            target = Target(max_bytes=_room(draft.model, max_bytes, rest))
+    raise SqueezeError(
+        f"Expected a quantization that fits {max_bytes} bytes. Received: "
+        f"{written.file_bytes} bytes after {_ATTEMPTS} attempts"
+    )
+
+
+def _room(model: Any, max_bytes: int, rest: int) -> int:
+    if rest >= max_bytes:
+        raise SqueezeError(
+            f"Expected `max_bytes` above the {rest} bytes that {model.name!r} "
+            "needs beside its kernels: config, biases, container. "
+            f"Received: max_bytes={max_bytes}"
+        )
+    return max_bytes - rest
+
+
+def _coded_bytes(tensor: QuantizedTensor, profile: str) -> int:
+    item = TensorInput.from_quantized("kernel", "float32", tensor)
+    return len(encode_tensors([item], profile)[0][1])
+
+
+def _tensor_inputs(
+    model: Any, variables: Mapping[str, Any], quantized: Mapping[int, Any]
+) -> list[TensorInput]:
+    packings = _packings(model)
+    inputs = []
+    for path, variable in variables.items():
+        dtype = keras.backend.standardize_dtype(variable.dtype)
+        if id(variable) in quantized:
+            tensor = quantized[id(variable)]
+            inputs.append(TensorInput.from_quantized(path, dtype, tensor))
+        elif id(variable) in packings:
+            packing = packings[id(variable)]
+            inputs.append(
+                TensorInput.from_packed(
+                    path, to_numpy(variable), packing.width, packing.count
+                )
+            )
+        else:
+            inputs.append(TensorInput.from_values(path, to_numpy(variable)))
+    return inputs
+
+
+def _packings(model: Any) -> dict[int, Any]:
+    packings = {}
+    for _, layer in walk_layers(model):
+        packing = getattr(layer, "packing", None)
+        if packing is not None:
+            packings[id(packing.variable)] = packing
+    return packings
