@@ -10,6 +10,13 @@ import numpy as np
 import pytest
 
 from keras_squeeze import codecs
+from keras_squeeze.codecs.kernel_geometry import (
+    from_canonical,
+    geometry_of,
+    to_canonical,
+)
+from keras_squeeze.codecs.trellis import Trellis, next_states
+from keras_squeeze.codecs.trials import missing_library
 
 FOLDER = Path(__file__).parent / "golden" / "codecs"
 
@@ -35,6 +42,31 @@ def _mostly_zero(array):
     return np.where(_hashed(array.size, 23) == 5, array, array.dtype.type(0))
 
 
+def _kernel(dtype, spread):
+    """A convolution whose channels have scales of their own."""
+    scale = 1 + _hashed(12, spread)
+    values = _hashed(3 * 3 * 10 * 12, 2001).reshape(3, 3, 10, 12) - 1000.0
+    return (values**3 / 1e9 * scale).astype(dtype)
+
+
+def _trellis_codes():
+    """Codes that follow a trellis: levels without pattern, made codes."""
+    geometry = geometry_of((3, 3, 10, 12), TRELLIS.geometry)
+    levels = to_canonical(_kernel("int8", 5), geometry).astype("int64")
+    table = next_states(TRELLIS.states)
+    states = [0] * TRELLIS.chains
+    codes = np.zeros(levels.shape, "int8")
+    for place, level in np.ndenumerate(levels):
+        chain = place[0] % TRELLIS.chains
+        grid = states[chain] & 1
+        codes[place] = 2 * level - grid * np.sign(level)
+        states[chain] = int(table[states[chain], level & 1])
+    return from_canonical(codes, geometry, (3, 3, 10, 12))
+
+
+LIBRARY_CODECS = ("zstd", "brotli", "xz", "bzip2", "lz4", "snappy", "lzo")
+TRELLIS = Trellis(8, "convolution", 4)
+
 CASES = {
     "raw-int16": np.array([[1, -2, 32767], [-32768, 0, 5]], "int16"),
     "raw-float32": np.array([-0.0, np.nan, 1e-42, -np.inf], "float32"),
@@ -57,16 +89,57 @@ CASES = {
     "byte_planes-bfloat16": _weights("bfloat16"),
     "byte_planes-float64": _weights("float64", 40),
     "byte_planes-complex64": _weights("float32", 60).view("complex64"),
+    "class_rans-int8": _codes(),
+    "class_rans-int8-kernel": _kernel("int8", 9),
+    "class_rans-int16-kernel": _kernel("int16", 900),
+    "class_rans-int8-trellis": _trellis_codes(),
+    "class_rans-uint16-wide": _hashed(400, 60_000).astype("uint16"),
+    "class_rans-bool": _hashed(900, 11) == 0,
+    "class_rans-int8-one-symbol": np.full(300, -4, "int8"),
+    "context_mixing-int8": _codes(),
+    "context_mixing-int8-kernel": _kernel("int8", 9),
+    "context_mixing-int16-kernel": _kernel("int16", 900),
+    "context_mixing-int8-trellis": _trellis_codes(),
+    "context_mixing-int32-wide": _hashed(100, 1 << 30).astype("int32"),
+    "context_mixing-uint8-few": (_hashed(300, 3) * 7).astype("uint8"),
+    "context_mixing-int8-one-symbol": np.full(300, -4, "int8"),
+    "float_fields-float32": _weights("float32"),
+    "float_fields-float32-kernel": _weights("float32", 600).reshape(20, 30),
+    "float_fields-float32-rounded": _weights("float16", 300).astype("float32"),
+    "float_fields-float32-palette": _weights("float32", 4).repeat(40),
+    "float_fields-float16": _weights("float16"),
+    "float_fields-bfloat16": _weights("bfloat16"),
+    "float_fields-float64": _weights("float64", 40),
+    "huffman-int8": _codes()[:10],
+    "lzw-int8": _codes()[:10],
+    "zstd-int8": _codes()[:10],
+    "brotli-int8": _codes()[:10],
+    "xz-int8": _codes()[:10],
+    "bzip2-int8": _codes()[:10],
+    "lz4-int8": _codes()[:10],
+    "snappy-int8": _codes()[:10],
+    "lzo-int8": _codes()[:10],
 }
+
+
+def _codec(name):
+    codec = codecs.get(name.split("-")[0])
+    return type(codec)(trellis=TRELLIS) if "trellis" in name else codec
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_old_bytes_decode(name):
-    array, codec = CASES[name], codecs.get(name.split("-")[0])
+    array, codec = CASES[name], _codec(name)
+    if missing_library(codec):
+        pytest.skip(f"{missing_library(codec)} is not installed")
     data = (FOLDER / f"{name}.bin").read_bytes()
     out = codec.decode(data, array.shape, array.dtype)
     assert out.dtype == array.dtype and out.tobytes() == array.tobytes()
-    assert len(codec.encode(array)) <= len(data)
+    # The encoders of libraries are not ours; without compiled kernels context
+    # mixing does not search for the best parameters.
+    searching = getattr(codec, "is_fast", True)
+    if codec.id not in LIBRARY_CODECS and searching:
+        assert len(codec.encode(array)) <= len(data)
 
 
 def test_every_codec_has_golden_bytes_and_they_are_few():
@@ -74,12 +147,11 @@ def test_every_codec_has_golden_bytes_and_they_are_few():
     assert set(files) == set(CASES)
     built_in = {type(c).id for c in map(codecs.get, codecs.names())}
     assert {name.split("-")[0] for name in files} >= built_in
-    assert sum(path.stat().st_size for path in files.values()) < 10_000
+    assert sum(path.stat().st_size for path in files.values()) < 40_000
 
 
 if __name__ == "__main__":
     for name, array in CASES.items():
         path = FOLDER / f"{name}.bin"
         if not path.exists():
-            codec = codecs.get(name.split("-")[0])
-            path.write_bytes(codec.encode(array))
+            path.write_bytes(_codec(name).encode(array))

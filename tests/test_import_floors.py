@@ -23,6 +23,7 @@ FLOORS = {
     "report": NUMPY,
     "schedules": NUMPY,
     "testing": NUMPY,
+    "calibration": KERAS,
     "callbacks": KERAS,
     "constraints": KERAS,
     "layers": KERAS,

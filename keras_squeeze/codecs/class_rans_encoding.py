@@ -49,6 +49,8 @@ _BLOCK_ROWS = (2048, 4096, 8192, 16384, 32768, 65536)
 _MANY_CHANNELS = 256
 # Smaller tensors are worth trying more than one choice.
 _TRIED_ELEMENTS = 1 << 20
+# Estimates are seldom farther off than this.
+_WORTH_TRYING, _WORTH_BITS = 1.02, 96
 _NATURAL_DTYPES = ("int8", "uint8", "int16", "int32")
 
 
@@ -99,8 +101,11 @@ def encode(array: np.ndarray, trellis: Trellis | None) -> bytes:
     if tensor.origin:
         # A neighbour's sign means nothing far from zero.
         choices = [c for c in choices if c.contexts.neighbour is None]
+    best = min(choices, key=class_rans_search.judged)
     if array.size > _TRIED_ELEMENTS:
-        choices = [min(choices, key=class_rans_search.judged)]
+        choices = [best]
+    most = _WORTH_TRYING * class_rans_search.judged(best) + _WORTH_BITS
+    choices = [c for c in choices if class_rans_search.judged(c) <= most]
     tried = [
         _try(tensor, tokens_of, escapes, choice, machines) for choice in choices
     ]

@@ -54,6 +54,14 @@ def family() -> np.ndarray:
     return weights
 
 
+@functools.cache
+def totals() -> np.ndarray:
+    """The weights of all distances of each row, both signs; int64."""
+    weights = family()
+    out: np.ndarray = weights[:, 0] + 2 * weights[:, 1:].sum(1)
+    return out
+
+
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     out: np.ndarray = a * b >> _FRACTION_BITS
     return out

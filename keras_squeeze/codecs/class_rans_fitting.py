@@ -10,21 +10,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_squeeze.codecs import class_rans_family
+from keras_squeeze.codecs.class_rans_explicit import (
+    ExplicitTables,
+    least_bits,
+)
 from keras_squeeze.codecs.class_rans_table import (
     PRECISION,
     TOTAL,
     Alphabet,
     Table,
-    explicit,
+    code_bits,
+    family_frequencies,
     parametric,
-    payload_bits,
 )
 
 _ESCAPED_TOKEN_BITS = 8.0
 _MANTISSAS = ((1, 2, 3, 11), (0, 1, 2, 3))
 _FEW_TOKENS = 40
 _SHIFTS = 64
-_COARSE = 4
+# For larger products BLAS wakes threads, which costs more than it saves.
+_PRODUCT = 1 << 17
+_PARAMETRIC_BITS, _WITH_ZERO_BITS, _SHIFTED_BITS = 12, 24, 19
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,45 +64,70 @@ def fit_tables(histogram: np.ndarray, alphabet: Alphabet) -> FittedTables:
     Returns:
         `FittedTables`.
     """
-    families = _parametric_tables(histogram, alphabet)
-    tables, total = [], 0.0
-    for counts, candidates in zip(histogram, families, strict=True):
-        found = list(candidates)
-        if np.count_nonzero(counts):
-            found += _explicit_tables(counts, alphabet)
-        priced = [(_price(counts, t, alphabet), t) for t in found]
-        price, table = min(priced, key=lambda pair: pair[0])
-        tables.append(table)
-        total += price
+    found = _parametric_tables(histogram, alphabet)
+    numbers, frequencies, bits = found
+    if alphabet.escape:
+        counts, extra = _without_rare(histogram)
+    else:
+        counts, extra = histogram, np.zeros(len(histogram))
+    # Most explicit tables are too long, whatever they say.
+    tried = np.flatnonzero(histogram.any(1))
+    least = least_bits(counts[tried]) + extra[tried]
+    tried = tried[least < bits[tried]]
+    mantissas = _MANTISSAS[alphabet.tokens > _FEW_TOKENS]
+    explicit = ExplicitTables(counts[tried], mantissas)
+    explicit_bits = np.full(len(bits), np.inf)
+    explicit_bits[tried] = explicit.bits + extra[tried]
+    place = np.zeros(len(bits), np.int64)
+    place[tried] = np.arange(tried.size)
+    tables = [
+        explicit.table(int(place[i]))
+        if explicit_bits[i] < bits[i]
+        else parametric(row, frequencies[i], zero, shift)
+        for i, (row, zero, shift) in enumerate(numbers)
+    ]
+    total = float(np.minimum(bits, explicit_bits).sum())
     return FittedTables(alphabet, tables, total)
 
 
-def _price(counts: np.ndarray, table: Table, alphabet: Alphabet) -> float:
-    if not alphabet.escape:
-        return table.size + payload_bits(counts, table.frequencies)
-    missing = table.frequencies[:-1] == 0
-    escaped = int(counts[:-1][missing].sum())
-    actual = counts.copy()
-    actual[:-1][missing] = 0
-    actual[-1] += escaped
-    bits = payload_bits(actual, table.frequencies)
-    return table.size + bits + escaped * _ESCAPED_TOKEN_BITS
+def _without_rare(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts with rare tokens escaped, and the bits that escapes take."""
+    counts = histogram.copy()
+    sums = counts.sum(1, keepdims=True)
+    rare = (counts < 2) | (counts * (2 * TOTAL) < sums)
+    rare[:, -1] = False
+    escaped = np.where(rare, counts, 0).sum(1)
+    counts[rare] = 0
+    counts[:, -1] = np.maximum(counts[:, -1] + escaped, 1)
+    return counts, escaped * _ESCAPED_TOKEN_BITS
 
 
-def _explicit_tables(counts: np.ndarray, alphabet: Alphabet) -> list[Table]:
+def _family_bits(
+    counts: np.ndarray, frequencies: np.ndarray, alphabet: Alphabet
+) -> np.ndarray:
+    """What the payload takes, tokens without a frequency escaped."""
+    extra = np.zeros(len(counts))
     if alphabet.escape:
-        counts = counts.copy()
-        rare = (counts < 2) | (counts * (2 * TOTAL) < counts.sum())
-        rare[-1] = False
-        counts[-1] = max(int(counts[-1] + counts[rare].sum()), 1)
-        counts[rare] = 0
-    return explicit(counts, _MANTISSAS[counts.size > _FEW_TOKENS])
+        missing = frequencies == 0
+        missing[:, -1] = False
+        escaped = np.where(missing, counts, 0).sum(1)
+        counts = np.where(missing, 0, counts)
+        counts[:, -1] += escaped
+        extra = escaped * _ESCAPED_TOKEN_BITS
+    bits = code_bits(counts, frequencies) + extra
+    bits[frequencies.min(1) < 0] = np.inf
+    return bits
 
 
 def _parametric_tables(
     histogram: np.ndarray, alphabet: Alphabet
-) -> list[list[Table]]:
-    """For each row of counts the best tables that numbers describe."""
+) -> tuple[list[tuple[int, int, int]], np.ndarray, np.ndarray]:
+    """For each row of counts the best table that numbers describe.
+
+    Returns:
+        Of each table the row of the family, the frequency of the centre and
+        the shift; the frequencies; and the bits they and the payload take.
+    """
     plain = histogram[:, : alphabet.plain].astype(np.float64)
     totals = np.maximum(plain.sum(1), 1e-9)
     means = (plain * np.arange(alphabet.plain)).sum(1) / totals
@@ -104,24 +135,29 @@ def _parametric_tables(
     usual = np.full(len(plain), alphabet.center)
     whole, nonzero = class_rans_family.code_lengths()
     around_usual = _fold(plain, usual)
-    rows = _best_rows(around_usual, whole)
-    rows_with_zero = _best_rows(around_usual, nonzero)
     shifts = np.clip(centers - alphabet.center, -_SHIFTS, _SHIFTS - 1)
-    rows_shifted = _best_rows(_fold(plain, usual + shifts), whole)
-    out = []
-    for i, counts in enumerate(plain):
-        share = counts[alphabet.center] / totals[i]
-        zero = min(max(round(share * TOTAL), 1), TOTAL - 1)
-        shift = int(shifts[i])
-        found = [
-            parametric(alphabet, int(rows[i])),
-            parametric(alphabet, int(rows_with_zero[i]), zero),
-            parametric(alphabet, int(rows_shifted[i]), None, shift)
-            if shift
-            else None,
-        ]
-        out.append([table for table in found if table is not None])
-    return out
+    shifts = shifts.astype(np.int64)
+    share = plain[:, alphabet.center] / totals
+    zeros = np.clip(np.rint(share * TOTAL), 1, TOTAL - 1).astype(np.int64)
+    none = np.zeros(len(plain), np.int64)
+    tried = [
+        (_best_rows(around_usual, whole), none, none, _PARAMETRIC_BITS),
+        (_best_rows(around_usual, nonzero), zeros, none, _WITH_ZERO_BITS),
+    ]
+    if shifts.any():
+        rows = _best_rows(_fold(plain, usual + shifts), whole)
+        tried.append((rows, none, shifts, _SHIFTED_BITS))
+    frequencies, bits = [], []
+    for rows, zero, shift, size in tried:
+        frequencies.append(family_frequencies(alphabet, rows, zero, shift))
+        bits.append(size + _family_bits(histogram, frequencies[-1], alphabet))
+    best = np.argmin(bits, 0)
+    each = np.arange(len(plain))
+    numbers = [
+        (int(tried[k][0][i]), int(tried[k][1][i]), int(tried[k][2][i]))
+        for i, k in enumerate(best.tolist())
+    ]
+    return numbers, np.array(frequencies)[best, each], np.min(bits, 0)
 
 
 def _fold(plain: np.ndarray, centers: np.ndarray) -> np.ndarray:
@@ -138,19 +174,15 @@ def _fold(plain: np.ndarray, centers: np.ndarray) -> np.ndarray:
 
 
 def _best_rows(folded: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """For each row of counts the best of the family: coarse, then finer."""
-    shapes = class_rans_family.SHAPES
+    """For each row of counts the best of the family."""
     reach = int(np.flatnonzero(folded.any(0)).max(initial=0)) + 1
-    folded, lengths = folded[:, :reach], lengths[:, :reach]
-    grid = lengths.reshape(-1, shapes, reach)
-    coarse = grid[::_COARSE, ::3].reshape(-1, reach)
-    scales = (folded @ coarse.T).argmin(1) // 3 * _COARSE
-    out = np.zeros(len(folded), np.int64)
-    for i, scale in enumerate(scales.tolist()):
-        low = max(scale - _COARSE, 0) * shapes
-        near = lengths[low : (scale + _COARSE + 1) * shapes]
-        out[i] = low + int((near @ folded[i]).argmin())
-    return out
+    folded = folded[:, :reach]
+    step = max(_PRODUCT // folded.size, 1)
+    parts = [
+        folded @ lengths[first : first + step, :reach].T
+        for first in range(0, len(lengths), step)
+    ]
+    return np.concatenate(parts, 1).argmin(1)
 
 
 def has_rare_tokens(histogram: np.ndarray) -> bool:

@@ -66,6 +66,7 @@ CONSTANT = 128
 _BLOCK_LOGARITHMS = range(10, 17)
 _EXPONENT_OFFSET = 128
 _MOST_EXPONENT = 511
+_WIDTHS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,15 +159,15 @@ def rice_parameter(exponents: np.ndarray) -> tuple[int, int, np.ndarray]:
         differences to the middle.
     """
     mapped = zigzag(exponents - _middle(exponents))
-    sizes = [
-        int((mapped >> k).sum()) + (k + 1) * mapped.size + 11 for k in range(6)
-    ]
-    size = min(sizes)
-    return sizes.index(size), size, mapped
+    widths = np.arange(_WIDTHS)[:, None]
+    sizes = (mapped >> widths).sum(1) + (widths[:, 0] + 1) * mapped.size + 11
+    width = int(sizes.argmin())
+    return width, int(sizes[width]), mapped
 
 
 def _middle(exponents: np.ndarray) -> int:
-    return int(np.clip(round(float(np.median(exponents))), -128, 127))
+    half = exponents.size // 2
+    return int(np.partition(exponents, half)[half].clip(-128, 127))
 
 
 def _write_exponents(writer: BitWriter, exponents: np.ndarray) -> None:
@@ -254,10 +255,7 @@ def _read_tables(
 ) -> np.ndarray:
     if count > MAX_TABLES:
         raise reader.cursor.fail(f"at most {MAX_TABLES} tables", count)
-    tables = [
-        class_rans_table.read_table(reader, alphabet) for _ in range(count)
-    ]
-    return np.array(tables)
+    return class_rans_table.read_tables(reader, count, alphabet)
 
 
 def _read_layout(

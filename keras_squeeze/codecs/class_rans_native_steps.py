@@ -20,6 +20,8 @@ from keras_squeeze.codecs.class_rans_steps import Elements, EscapeCoding
 from keras_squeeze.codecs.class_rans_table import PRECISION, TOTAL
 
 _READ_KINDS = {"int8": 0, "int16": 1, "int32": 2, "uint8": 4}
+# Counters of a token in `ks_class_rans_tokens`.
+_COUNTERS = 4
 _ENCODING = np.dtype(
     [
         ("reciprocal", "u4"),
@@ -60,7 +62,8 @@ class NativeElements(Elements):
         )
 
         def work(blocks: tuple[int, int]) -> np.ndarray:
-            counts = np.zeros((self.contexts.tables, 256), np.int64)
+            shape = self.contexts.tables, 256, _COUNTERS
+            counts = np.zeros(shape, np.int64)
             near = np.empty(
                 min(near_size, self.layout.rows * MAX_LANES), np.uint8
             )
@@ -74,7 +77,7 @@ class NativeElements(Elements):
                 counts.ctypes.data,
                 near.ctypes.data,
             )
-            return counts
+            return counts.sum(2)
 
         # The trellis runs through all blocks.
         together = self.blocks if self.contexts.states else None

@@ -272,8 +272,10 @@ class _Trial:
 
     def _scaled(self) -> Iterator[Choice]:
         exponents = self._exponents()
+        sides = {name: side_bits(z) for name, (z, _) in exponents.items()}
         for chosen in self._combinations(exponents):
             fine = np.zeros(self.values.shape, np.int16)
+            side = float(sum(sides[name] for name in chosen))
             for name in chosen:
                 z = exponents[name][1]
                 fine += z[:, self.columns] if len(z) == 1 else z[self.rows]
@@ -281,7 +283,6 @@ class _Trial:
                 count, merge, offset = classes
                 scale = self._make(exponents, chosen, count, merge, offset)
                 context = np.clip(fine - offset, 0, (count << merge) - 1)
-                side = sum(side_bits(z) for z in _lists(scale))
                 bits = self.cost(context >> merge, side)
                 contexts = Contexts(scale, None, self.states)
                 yield Choice(bits, self.layout.view, contexts)

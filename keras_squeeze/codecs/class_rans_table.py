@@ -27,12 +27,11 @@ the first of the most frequent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from keras_squeeze.codecs import bits, class_rans_family, rans_table
+from keras_squeeze.codecs import bits, class_rans_family
 from keras_squeeze.codecs.class_rans_bits import (
     BitReader,
     BitWriter,
@@ -43,9 +42,8 @@ from keras_squeeze.codecs.class_rans_bits import (
 PRECISION = 12
 TOTAL = 1 << PRECISION
 
-_EXPLICIT, _PARAMETRIC, _WITH_ZERO, _SHIFTED = range(4)
+EXPLICIT, _PARAMETRIC, _WITH_ZERO, _SHIFTED = range(4)
 _SHIFT_OFFSET = 64
-_STRETCHES = np.linspace(0.86, 1.14, 29)[:, None]
 # For estimates only.
 _CODE_LENGTHS = np.concatenate(
     [[np.inf], PRECISION - np.log2(np.arange(1, TOTAL + 1))]
@@ -102,60 +100,11 @@ class Table:
             writer.array(bits.variable_bits(rest, widths))
 
 
-def explicit(counts: np.ndarray, mantissas: Sequence[int]) -> list[Table]:
-    """Fits explicit tables.
-
-    Args:
-        counts: int64 array, how often each token occurs.
-        mantissas: Sequence of integers in 0..15, how exact to be.
-
-    Returns:
-        A table for each of `mantissas` that leaves the mode anything.
-    """
-    exact = rans_table.normalize(counts, PRECISION)
-    tables = [_rounded(exact, mantissa) for mantissa in mantissas]
-    return [table for table in tables if table is not None]
-
-
-def _rounded(exact: np.ndarray, mantissa: int) -> Table | None:
-    mode = int(exact.argmax())
-    frequencies = _truncated(exact, mantissa)
-    frequencies[:, mode] = 0
-    shares = TOTAL - frequencies.sum(1)
-    if shares.max() < 1:
-        return None
-    # Rounding errors add up in the mode's share: take what comes closest.
-    misfit = np.abs(np.log2(np.maximum(shares, 1e-3) / exact[mode]))
-    best = int(misfit.argmin())
-    frequencies = frequencies[best]
-    frequencies[mode] = shares[best]
-    others = np.delete(frequencies, mode)
-    _, steps, widths, _ = _shape_of(others, mantissa)
-    mode_width = (exact.size - 1).bit_length()
-    fields = ((_EXPLICIT, 2), (mantissa, 4), (mode, mode_width))
-    size = 6 + mode_width + int(steps.sum() + widths.sum()) + steps.size
-    return Table(frequencies, size, fields, mantissa)
-
-
-def _truncated(exact: np.ndarray, mantissa: int) -> np.ndarray:
-    """Frequencies to so many bits after the leading one.
-
-    Each row after stretching all of them by another factor near 1.
-    """
-    if mantissa >= PRECISION - 1:
-        return exact[None].copy()
-    scaled = np.rint(exact * _STRETCHES).astype(np.int64)
-    scaled = np.where(exact > 0, np.maximum(scaled, 1), 0)
-    drop = np.maximum(_bit_length(scaled) - 1 - mantissa, 0)
-    rounded: np.ndarray = (scaled + ((1 << drop) >> 1)) >> drop << drop
-    return rounded
-
-
 def _shape_of(
     others: np.ndarray, mantissa: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Bit lengths, their steps, the bits written of each and those not."""
-    lengths = _bit_length(others)
+    lengths = bit_length(others)
     changes = lengths.copy()
     changes[1:] -= lengths[:-1]
     widths = np.minimum(np.maximum(lengths - 1, 0), mantissa)
@@ -163,31 +112,28 @@ def _shape_of(
     return lengths, zigzag(changes), widths, below
 
 
-def _bit_length(values: np.ndarray) -> np.ndarray:
+def bit_length(values: np.ndarray) -> np.ndarray:
+    """The bit lengths of integers in 0..4096 or so; int32."""
     # frexp's exponent is the bit length; frequencies are exact as floats.
-    return np.frexp(values.astype(np.float64))[1].astype(np.int64)
+    return np.frexp(values.astype(np.float32))[1]
 
 
 def parametric(
-    alphabet: Alphabet, row: int, zero: int | None = None, shift: int = 0
-) -> Table | None:
-    """A table of the family; `None` if there is no such table.
+    row: int, frequencies: np.ndarray, zero: int = 0, shift: int = 0
+) -> Table:
+    """A table of the family, as it is written.
 
     Args:
-        alphabet: `Alphabet`.
         row: Integer, a row of `class_rans_family.family()`.
-        zero: Optional integer in 1..4095, the frequency of the centre.
+        frequencies: int64 array, what `family_frequencies` says.
+        zero: Integer, the frequency of the centre, or 0.
         shift: Integer in -64..63, how far off the centre is.
 
     Returns:
-        The table or `None`.
+        The table.
     """
-    frequencies = _family_frequencies(alphabet, row, zero, shift)
-    if frequencies is None:
-        return None
-    kind = _SHIFTED if shift else _PARAMETRIC
-    fields = [(kind, 2)]
-    if zero is not None:
+    fields = [(_SHIFTED if shift else _PARAMETRIC, 2)]
+    if zero:
         fields = [(_WITH_ZERO, 2), (zero, PRECISION)]
     fields.append((row, 10))
     if shift:
@@ -196,61 +142,82 @@ def parametric(
     return Table(frequencies, size, tuple(fields))
 
 
-def _family_frequencies(
-    alphabet: Alphabet, row: int, zero: int | None, shift: int
-) -> np.ndarray | None:
-    weights = class_rans_family.family()[row]
-    center = alphabet.center + shift
-    distances = np.abs(np.arange(alphabet.plain) - center)
-    distances = np.minimum(distances, class_rans_family.DISTANCES - 1)
-    shares = np.zeros(alphabet.tokens, np.int64)
-    shares[: alphabet.plain] = weights[distances]
-    total = int(weights[0] + 2 * weights[1:].sum())
-    room = TOTAL
-    if zero is not None:
-        shares[center] = 0
-        total -= int(weights[0])
-        room -= zero
-    if alphabet.escape:
-        shares[-1] = max(total - int(shares.sum()), 0)
-    whole = int(shares.sum())
-    if whole == 0:
-        return None
-    # A share is below 2**35 and the room at most 2**12.
-    out = (shares * room + whole // 2) // whole
-    if alphabet.escape:
-        out[-1] = max(int(out[-1]), 1)
-    out[int(out.argmax())] += room - int(out.sum())
-    if zero is not None:
-        out[center] += zero
-    return None if out.min() < 0 else out
-
-
-def read_table(reader: BitReader, alphabet: Alphabet) -> np.ndarray:
-    """Reads the frequencies of one table.
+def family_frequencies(
+    alphabet: Alphabet, rows: np.ndarray, zeros: np.ndarray, shifts: np.ndarray
+) -> np.ndarray:
+    """The frequencies of tables of the family.
 
     Args:
-        reader: BitReader at the first bit of the table.
+        alphabet: `Alphabet`.
+        rows: int64 array, rows of `class_rans_family.family()`.
+        zeros: int64 array, the frequency of each centre, 0 where it has none
+            of its own.
+        shifts: int64 array, how far off each centre is; 0 with a zero.
+
+    Returns:
+        int64 array of shape `(tables, tokens)`; something is negative in rows
+        that are no tables.
+    """
+    family, totals = class_rans_family.family(), class_rans_family.totals()
+    each = np.arange(len(rows))
+    centers = alphabet.center + shifts
+    distances = np.abs(np.arange(alphabet.plain) - centers[:, None])
+    distances = np.minimum(distances, class_rans_family.DISTANCES - 1)
+    shares = np.zeros((len(rows), alphabet.tokens), np.int64)
+    shares[:, : alphabet.plain] = family[rows[:, None], distances]
+    split = zeros > 0
+    shares[each[split], centers[split]] = 0
+    if alphabet.escape:
+        left = totals[rows] - np.where(split, family[rows, 0], 0)
+        shares[:, -1] = np.maximum(left - shares.sum(1), 0)
+    whole = shares.sum(1)
+    room = TOTAL - zeros
+    # A share is below 2**35 and the room at most 2**12.
+    out = shares * room[:, None] + (whole // 2)[:, None]
+    out //= np.maximum(whole, 1)[:, None]
+    if alphabet.escape:
+        np.maximum(out[:, -1], 1, out=out[:, -1])
+    out[each, out.argmax(1)] += room - out.sum(1)
+    out[each[split], centers[split]] += zeros[split]
+    out[whole == 0] = -1
+    return out
+
+
+def read_tables(
+    reader: BitReader, count: int, alphabet: Alphabet
+) -> np.ndarray:
+    """Reads the frequencies of tables.
+
+    Args:
+        reader: BitReader at the first bit of the first table.
+        count: Integer. How many there are.
         alphabet: `Alphabet`.
 
     Returns:
-        int64 array that adds up to 4096, nothing negative.
+        int64 array of shape `(count, tokens)`; each row adds up to 4096,
+        nothing negative.
 
     Raises:
-        CorruptArtifactError: If the bits are no such table.
+        CorruptArtifactError: If the bits are no such tables.
     """
-    kind = reader.field(2)
-    if kind == _EXPLICIT:
-        return _read_explicit(reader, alphabet)
-    zero = reader.field(PRECISION) if kind == _WITH_ZERO else None
-    row = reader.field(10)
-    shift = reader.field(7) - _SHIFT_OFFSET if kind == _SHIFTED else 0
-    inside = 0 <= alphabet.center + shift < alphabet.plain or zero is None
-    out = None
-    if inside and zero != 0:
-        out = _family_frequencies(alphabet, row, zero, shift)
-    if out is None:
-        raise reader.cursor.fail("a distribution", (row, zero, shift))
+    out = np.empty((count, alphabet.tokens), np.int64)
+    named = []
+    for index in range(count):
+        kind = reader.field(2)
+        if kind == EXPLICIT:
+            out[index] = _read_explicit(reader, alphabet)
+            continue
+        zero = reader.field(PRECISION) if kind == _WITH_ZERO else 0
+        if kind == _WITH_ZERO and not zero:
+            raise reader.cursor.fail("a frequency of the centre", zero)
+        row = reader.field(10)
+        shift = reader.field(7) - _SHIFT_OFFSET if kind == _SHIFTED else 0
+        named.append((index, row, zero, shift))
+    if named:
+        indices, *numbers = np.array(named, np.int64).T
+        out[indices] = family_frequencies(alphabet, *numbers)
+        if out.min() < 0:
+            raise reader.cursor.fail("distributions", named[0][1:])
     return out
 
 
@@ -271,11 +238,21 @@ def _read_explicit(reader: BitReader, alphabet: Alphabet) -> np.ndarray:
     return np.insert(others, mode, share)
 
 
-def payload_bits(counts: np.ndarray, frequencies: np.ndarray) -> float:
-    """The ideal code length of tokens with these counts; maybe infinite."""
-    used = counts > 0
-    lengths = _CODE_LENGTHS[frequencies[used]]
-    return float(counts[used] @ lengths)
+def code_bits(counts: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
+    """The ideal code length of tokens with these counts; maybe infinite.
+
+    Args:
+        counts: int64 array of shape `(tables, tokens)`.
+        frequencies: int64 array of that shape.
+
+    Returns:
+        float64 array, one length a table.
+    """
+    lengths = _CODE_LENGTHS.take(frequencies, mode="clip")
+    out = np.zeros(counts.shape)
+    np.multiply(counts, lengths, out=out, where=counts > 0)
+    total: np.ndarray = out.sum(1)
+    return total
 
 
 def expand(frequencies: np.ndarray) -> np.ndarray:

@@ -67,6 +67,7 @@ def allocate_kernels(
     profile: str,
     filters: Filters = None,
     importance: Mapping[str, np.ndarray] | None = None,
+    grams: Mapping[str, np.ndarray] | None = None,
     size: Callable[[str, QuantizedTensor], int] | None = None,
 ) -> tuple[dict[int, QuantizedTensor], Allocation]:
     """Quantizes copies of a model's kernels, a step a tensor.
@@ -79,6 +80,8 @@ def allocate_kernels(
             `layer -> bool`. Defaults to all kernels.
         importance: Optional mapping of kernel paths to arrays of their
             shapes: how much an error of each weight matters.
+        grams: Optional mapping of kernel paths to Gram matrices of their
+            layers' inputs.
         size: Optional callable from path and tensor to its coded bytes.
 
     Returns:
@@ -105,8 +108,9 @@ def allocate_kernels(
         **dataclasses.asdict(target),
         states=_STATES[profile],
         target="fast" if profile == "fast" else "small",
-        kinds={path: kernel_kind(kernel) for path, kernel in kernels.items()},
+        kinds=_kinds(kernels),
         importance=_for_all(importance, kernels),
+        grams={k: v for k, v in (grams or {}).items() if k in kernels},
         size=size,
     )
     found = {
@@ -116,19 +120,25 @@ def allocate_kernels(
     return found, allocation
 
 
-def kernel_kind(kernel: Kernel) -> str:
+def _kinds(kernels: Mapping[str, Kernel]) -> dict[str, str]:
+    kinds = {path: kernel_kind(kernel) for path, kernel in kernels.items()}
+    return {path: kind for path, kind in kinds.items() if kind is not None}
+
+
+def kernel_kind(kernel: Kernel) -> str | None:
     """The geometry in which a kernel's channels share a scale.
 
     Args:
         kernel: `Kernel`.
 
     Returns:
-        String, one of `codecs.kernel_geometry.KINDS`.
+        String, one of `codecs.kernel_geometry.KINDS`, or `None` for matrices,
+        whose weights tell which of their axes resemble each other.
     """
     shape = tuple(kernel.variable.shape)
     name = type(kernel.layer).__name__
     if len(shape) < 3:
-        return default_kind(shape)
+        return None
     if kernel.attribute == "depthwise_kernel" or "Transpose" in name:
         return "convolution_transposed"
     if "Conv" in name:

@@ -81,6 +81,7 @@ def fit(
     max_bytes: int,
     filters: Filters = None,
     importance: Mapping[str, np.ndarray] | None = None,
+    grams: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, float]:
     """Quantizes a draft so that its file has at most so many bytes.
 
@@ -89,6 +90,7 @@ def fit(
         max_bytes: Integer.
         filters: Optional, which kernels to quantize.
         importance: Optional mapping of kernel paths to arrays.
+        grams: Optional mapping of kernel paths to Gram matrices.
 
     Returns:
         Dictionary with the `snr_db` reached.
@@ -105,6 +107,7 @@ def fit(
                 draft.profile,
                 filters,
                 importance,
+                grams,
                 size=lambda _, tensor: _coded_bytes(tensor, draft.profile),
             )
             written = draft.write(os.path.join(folder, "draft.h5"))

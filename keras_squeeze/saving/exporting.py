@@ -13,6 +13,7 @@ import numpy as np
 from keras_squeeze import artifact
 from keras_squeeze.artifact import Artifact
 from keras_squeeze.artifact.writing import check_target
+from keras_squeeze.calibration import gram_matrices
 from keras_squeeze.codecs.profiles import check_profile
 from keras_squeeze.errors import SqueezeError
 from keras_squeeze.report import Report
@@ -42,6 +43,7 @@ def export(
     quality: float | None = None,
     max_bytes: int | None = None,
     importance: Mapping[str, np.ndarray] | None = None,
+    calibration: Any = None,
 ) -> Report:
     """Writes a model into one compact, verified `.h5`.
 
@@ -87,6 +89,12 @@ def export(
             the diagonal of the Fisher information. For `snr_db`, `quality`
             and `max_bytes`. Defaults to that all weights of a kernel matter
             alike.
+        calibration: Optional inputs of the model, some hundred samples: an
+            array, a list or dictionary of arrays, or a `tf.data.Dataset`. For
+            `snr_db`, `quality` and `max_bytes`: codes of Dense, Conv1D and
+            Conv2D kernels are then chosen for the least error of their
+            layers' outputs, and the ratio is that of the outputs. Not
+            together with `importance`.
 
     Returns:
         A `Report` with a row a tensor: shape, dtype, codec, sparsity,
@@ -114,16 +122,17 @@ def export(
     check_target(path, overwrite)
     check_profile(profile)
     target = Target(snr_db, quality, max_bytes)
-    _check_arguments(bits, quantizer, filters, target, importance)
+    _check_arguments(bits, quantizer, filters, target, importance, calibration)
+    grams = _grams(model, calibration, filters)
     draft = Draft(model, profile, executor)
     figures: dict[str, float] = {}
     if bits is not None or quantizer is not None:
         draft.quantized = encode_kernels(model, bits, quantizer, filters)
     elif max_bytes is not None:
-        figures = fit(draft, max_bytes, filters, importance)
+        figures = fit(draft, max_bytes, filters, importance, grams)
     elif target:
         draft.quantized, allocation = allocate_kernels(
-            model, target, profile, filters, importance
+            model, target, profile, filters, importance, grams
         )
         figures = {"snr_db": allocation.snr_db}
     written = draft.write(path, overwrite)
@@ -138,6 +147,7 @@ def _check_arguments(
     filters: Filters,
     target: Target,
     importance: Mapping[str, np.ndarray] | None,
+    calibration: Any,
 ) -> None:
     target.require_alone(bits=bits if quantizer is None else quantizer)
     if filters is not None and bits is None and not (quantizer or target):
@@ -146,11 +156,24 @@ def _check_arguments(
             "beside `filters`, which chooses the kernels to quantize. "
             f"Received: filters={filters!r} alone"
         )
-    if importance is not None and not target:
+    steering = {
+        "importance": importance is not None,
+        "calibration": calibration is not None,
+    }
+    given = [name for name, there in steering.items() if there]
+    if (given and not target) or len(given) > 1:
         raise SqueezeError(
-            "Expected `snr_db`, `quality` or `max_bytes` beside `importance`. "
-            f"Received: importance of {len(importance)} kernels alone"
+            "Expected `importance` or `calibration` beside `snr_db`, `quality` "
+            f"or `max_bytes`. Received: {given} and {target}"
         )
+
+
+def _grams(
+    model: Any, calibration: Any, filters: Filters
+) -> dict[str, np.ndarray] | None:
+    if calibration is None:
+        return None
+    return gram_matrices(model, calibration, filters)
 
 
 def _with_validation(

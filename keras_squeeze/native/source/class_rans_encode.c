@@ -63,6 +63,25 @@ static int follow(const ks_job *job, ks_block *block, int32_t *values,
   return good;
 }
 
+/* Counters lie side by side, so that equal tokens in neighbouring lanes need
+   not wait for each other. */
+enum { KS_COUNTERS = 4 };
+
+/* The tokens and tables of a row; `width` is a constant where it matters. */
+static inline void token_row(const ks_job *job, const int32_t *values,
+                             const uint32_t *slots, uint32_t plain, int width,
+                             uint8_t *restrict tokens,
+                             uint8_t *restrict tables) {
+  uint32_t low = (uint32_t)job->low;
+  int shift = job->shift;
+  for (int lane = 0; lane < width; lane++) {
+    uint32_t above = (uint32_t)values[lane] - low;
+    uint32_t token = (uint32_t)((int32_t)above >> shift);
+    tokens[lane] = (uint8_t)(token < plain ? token : plain);
+    tables[lane] = (uint8_t)(slots[lane] >> KS_PRECISION);
+  }
+}
+
 static int token_run(const ks_job *job, ks_block *block, const ks_run *run,
                      int32_t plain, uint8_t *tokens, uint8_t *tables,
                      int64_t *counts) {
@@ -88,14 +107,14 @@ static int token_run(const ks_job *job, ks_block *block, const ks_run *run,
         near[lane] = ks_near_class(values[lane], job->near_threshold);
       }
     }
+    if (width == KS_LANES) {
+      token_row(job, values, chosen, (uint32_t)plain, KS_LANES, tokens, tables);
+    } else {
+      token_row(job, values, chosen, (uint32_t)plain, width, tokens, tables);
+    }
     for (int lane = 0; lane < width; lane++) {
-      uint32_t above = (uint32_t)values[lane] - (uint32_t)job->low;
-      uint32_t token = (uint32_t)((int32_t)above >> job->shift);
-      token = token < (uint32_t)plain ? token : (uint32_t)plain;
-      uint32_t table = chosen[lane] >> KS_PRECISION;
-      tokens[lane] = (uint8_t)token;
-      tables[lane] = (uint8_t)table;
-      counts[table * 256 + token]++;
+      uint32_t index = (uint32_t)tables[lane] << 8 | tokens[lane];
+      counts[index * KS_COUNTERS + (uint32_t)(lane % KS_COUNTERS)]++;
     }
     tokens += job->lanes;
     tables += job->lanes;
@@ -110,7 +129,7 @@ static int token_run(const ks_job *job, ks_block *block, const ks_run *run,
    plain: how many tokens stand for values; `plain` itself stands for others.
    machines: of each block and lane, written for blocks after `first`.
    tokens, tables: rows x lanes, written.
-   counts: tables x 256, added to.
+   counts: tables x 256 x 4, added to: the sum of four counts.
    near: block_rows x 32 bytes, only used with neighbour classes.
 
    Returns 0, or 1 if codes are not those of the trellis. */
