@@ -40,48 +40,50 @@ class BitReader:
         cursor: ByteCursor at the first byte.
     """
 
-    _WINDOW_BYTES = 256
-
     def __init__(self, cursor: ByteCursor) -> None:
         self.cursor = cursor
-        self.start = cursor.position
+        self.data = cursor.data[cursor.position :]
+        self.size = 8 * len(self.data)
         self.position = 0
-        self.bits = np.zeros(0, np.uint8)
 
     def _window(self, count: int) -> np.ndarray:
-        """At least `count` bits from the position on, if there are."""
-        wanted = (self.position + count + 7) // 8
-        have = self.bits.size // 8
-        if wanted > have:
-            size = max(wanted, 2 * have, self._WINDOW_BYTES)
-            window = self.cursor.data[self.start : self.start + size]
-            self.bits = np.unpackbits(np.frombuffer(window, np.uint8))
-        return self.bits[self.position :]
+        """So many bits from the position on, or all there are."""
+        first, skipped = divmod(self.position, 8)
+        last = (self.position + count + 7) // 8
+        packed = np.frombuffer(self.data[first:last], np.uint8)
+        return np.unpackbits(packed)[skipped : skipped + count]
 
     def take(self, count: int) -> np.ndarray:
         """Reads `count` bits as an array."""
+        self._skip(count)
+        self.position -= count
         window = self._window(count)
-        if window.size < count:
-            raise self.cursor.fail(f"{count} more bits", window.size)
         self.position += count
-        return window[:count]
+        return window
+
+    def _skip(self, count: int) -> None:
+        self.position += count
+        if self.position > self.size:
+            left = self.size - self.position + count
+            raise self.cursor.fail(f"{count} more bits", left)
 
     def field(self, width: int) -> int:
         """Reads an integer of `width` bits."""
-        value = 0
-        for bit in self.take(width).tolist():
-            value = 2 * value + bit
-        return value
+        first = self.position // 8
+        self._skip(width)
+        end = self.position
+        packed = self.data[first : (end + 7) // 8]
+        return int.from_bytes(packed, "big") >> -end % 8 & ((1 << width) - 1)
 
     def unary(self, count: int, longest: int) -> np.ndarray:
         """Reads integers in unary, none above `longest`."""
         most, guess = count * (longest + 1), 4 * count + 64
         while True:
             window = self._window(min(guess, most))
-            values = bits.read_unary(window[:guess], count)
-            if values is not None or guess >= min(most, window.size):
+            values = bits.read_unary(window, count)
+            if values is not None or guess > window.size:
                 break
-            guess *= 2
+            guess *= 4
         if values is None or values.max(initial=0) > longest:
             raise self.cursor.fail(f"{count} runs of zeros", "others")
         self.position += int(values.sum()) + count

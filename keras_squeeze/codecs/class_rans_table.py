@@ -27,10 +27,12 @@ the first of the most frequent.
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 
 import numpy as np
 
+from keras_squeeze import native
 from keras_squeeze.codecs import bits, class_rans_family
 from keras_squeeze.codecs.class_rans_bits import (
     BitReader,
@@ -44,6 +46,12 @@ TOTAL = 1 << PRECISION
 
 EXPLICIT, _PARAMETRIC, _WITH_ZERO, _SHIFTED = range(4)
 _SHIFT_OFFSET = 64
+_EXPAND_ARGUMENTS = (
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.c_int64,
+    ctypes.c_void_p,
+)
 # For estimates only.
 _CODE_LENGTHS = np.concatenate(
     [[np.inf], PRECISION - np.log2(np.arange(1, TOTAL + 1))]
@@ -235,7 +243,7 @@ def _read_explicit(reader: BitReader, alphabet: Alphabet) -> np.ndarray:
     share = TOTAL - int(others.sum())
     if share < 1 or mode >= alphabet.tokens:
         raise reader.cursor.fail("frequencies that leave the mode one", share)
-    return np.insert(others, mode, share)
+    return np.concatenate([others[:mode], [share], others[mode:]])
 
 
 def code_bits(counts: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
@@ -266,6 +274,18 @@ def expand(frequencies: np.ndarray) -> np.ndarray:
         bits, then the frequency minus 1 and the slot's place among the
         token's, 12 bits each.
     """
+    tables, tokens = frequencies.shape
+    kernel = native.function("ks_class_rans_expand", None, _EXPAND_ARGUMENTS)
+    if kernel is not None:
+        flat = np.ascontiguousarray(frequencies, np.int64)
+        out = np.empty(tables * TOTAL, np.uint32)
+        kernel(flat.ctypes.data, tables, tokens, out.ctypes.data)
+        return out
+    return expand_reference(frequencies)
+
+
+def expand_reference(frequencies: np.ndarray) -> np.ndarray:
+    """`expand` in NumPy."""
     flat = frequencies.reshape(-1)
     starts = np.cumsum(flat) - flat
     tokens = np.tile(np.arange(frequencies.shape[1]), frequencies.shape[0])

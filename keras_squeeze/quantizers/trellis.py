@@ -78,7 +78,7 @@ class TrellisQuantizer(RateDistortionQuantizer):
     >>> weights = np.array([[0.0, 0.56, -3.6, 0.1]], "float32")
     >>> tensor = TrellisQuantizer(states=4, step=0.5).encode(weights)
     >>> tensor.codes.tolist(), tensor.trellis.states
-    ([[0, 0, -8, 0]], 4)
+    ([[0, 2, -7, 0]], 4)
 
     References:
         - Marcellin and Fischer, 1990, Trellis coded quantization of

@@ -209,3 +209,24 @@ KS_EXPORT int ks_class_rans_decode(const ks_job *job, int64_t first,
   }
   return 0;
 }
+
+/* Turns frequencies into what decoders look up, one entry a slot.
+
+   frequencies: tables x tokens, none negative; each table adds up to 4096.
+   entries: tables x 4096, written. */
+KS_EXPORT void ks_class_rans_expand(const int64_t *frequencies, int64_t tables,
+                                    int64_t tokens, uint32_t *entries) {
+  for (int64_t table = 0; table < tables; table++) {
+    uint32_t room = KS_TOTAL;
+    for (int64_t token = 0; token < tokens; token++) {
+      uint32_t f = (uint32_t)*frequencies++;
+      f = f < room ? f : room;
+      uint32_t entry = (uint32_t)token | (f - 1) << 8;
+      for (uint32_t place = 0; place < f; place++) {
+        *entries++ = entry | place << 20;
+      }
+      room -= f;
+    }
+    for (; room > 0; room--) *entries++ = 0;
+  }
+}
