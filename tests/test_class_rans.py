@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_squeeze.codecs import Rans
+from keras_squeeze.codecs import Rans, class_rans_native
 from keras_squeeze.codecs.class_rans import ClassRans
 from keras_squeeze.codecs.rans import entropy_bits
 from keras_squeeze.codecs.trellis import STATES, Trellis
@@ -258,3 +258,46 @@ def test_other_shapes_and_dtypes_are_noticed():
             CODEC.decode(data, shape, dtype)
     with pytest.raises(CorruptArtifactError):
         CODEC.decode(data, array.shape, bool)
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("dtype", ["int8", "int64"])
+@pytest.mark.parametrize(
+    "shape, trellis",
+    [
+        ((3, 3, 40, 300), None),
+        ((900, 100), None),
+        ((30, 4, 1100), Trellis(8, "convolution_transposed", 16)),
+        ((150_001,), None),
+        ((3,), None),
+        ((0, 4), None),
+    ],
+)
+def test_one_block_at_a_time(shape, trellis, dtype, native, monkeypatch):
+    if not native:
+        monkeypatch.setattr(class_rans_native, "available", lambda: False)
+    rng = np.random.default_rng(4)
+    array = rng.laplace(0, 2, shape).round().astype(dtype)
+    if trellis is not None:
+        array = trellis_codes(array, trellis)
+    data = ClassRans(trellis).encode(array)
+    count = CODEC.count_blocks(data, shape, dtype)
+    seen = np.zeros(array.size, int)
+    for block in range(count):
+        places, values = CODEC.decode_block(data, shape, dtype, block)
+        assert values.dtype == array.dtype
+        assert (array.reshape(-1)[places] == values).all()
+        seen[places] += 1
+    assert (seen == 1).all()
+    with pytest.raises(SqueezeError, match="Expected the number of one"):
+        CODEC.decode_block(data, shape, dtype, count)
+
+
+def test_a_damaged_block_alone_is_noticed():
+    array = int8(kernel((1, 400, 400), 20)[0])
+    data = bytearray(CODEC.encode(array))
+    data[-2] ^= 255
+    last = CODEC.count_blocks(data, array.shape, "int8") - 1
+    CODEC.decode_block(data, array.shape, "int8", 0)
+    with pytest.raises(CorruptArtifactError):
+        CODEC.decode_block(data, array.shape, "int8", last)

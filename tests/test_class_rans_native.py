@@ -4,7 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_squeeze import native
-from keras_squeeze.codecs import class_rans_decoding, class_rans_native
+from keras_squeeze.codecs import (
+    class_rans_decoding,
+    class_rans_native,
+    class_rans_table,
+)
 from keras_squeeze.codecs.class_rans import ClassRans
 from keras_squeeze.codecs.class_rans_decoding import decode_blocks
 from keras_squeeze.codecs.trellis import Trellis
@@ -183,3 +187,14 @@ def test_more_than_two_to_the_31_bits():
     assert 8 * len(data) > 1 << 31
     out = CODEC.decode(data, array.shape, "int8")
     assert (out == array).all()
+
+
+def test_tables_are_expanded_as_in_numpy():
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(4096, rng.dirichlet(np.full(200, 0.1)), 9)
+    out = class_rans_table.expand(counts)
+    assert (out == class_rans_table.expand_reference(counts)).all()
+
+
+def test_kernels_multiply_as_they_go():
+    assert ClassRans().decodes_scaled is class_rans_native.available()

@@ -291,3 +291,11 @@ def test_the_kernel_is_found_where_it_was_built():
     assert context_mixing.ContextMixing().is_fast == (
         context_mixing_native.kernel() is not None
     )
+
+
+@needs_kernel
+def test_threads_choose_what_one_thread_does(monkeypatch):
+    codes = laplace((3, 3, 12, 20), 2)
+    alone = ContextMixing().encode(codes)
+    monkeypatch.setattr(context_mixing_fit, "_THREADED", 0)
+    assert ContextMixing().encode(codes) == alone

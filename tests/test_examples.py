@@ -59,6 +59,20 @@ def test_prune_quantize_export_makes_a_small_good_file(trained):
     assert f"{path.stat().st_size:,} bytes" in output
 
 
+def test_fit_a_size_makes_files_that_fit(tmp_path):
+    pytest.importorskip("sklearn")
+    done = run_example("fit_a_size.py", tmp_path / "m.h5", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    line = r"([\d,]+) bytes of ([\d,]+): accuracy ([\d.]+) -> ([\d.]+)"
+    found = re.findall(line, done.stdout)
+    assert len(found) == 3
+    for size, budget, before, after in found:
+        size, budget = (int(n.replace(",", "")) for n in (size, budget))
+        assert 0.97 * budget < size <= budget
+        assert float(before) > 0.9
+        assert float(after) > float(before) - 0.05
+
+
 def test_readme_example_runs_as_it_is_printed(tmp_path, monkeypatch, capsys):
     import keras
 

@@ -22,6 +22,10 @@ def source(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "seven.c").write_text(
         "int ks_seven(void);\nint ks_seven(void) { return 7; }\n"
+        "int ks_interface_version(void);\n"
+        "int ks_interface_version(void) { return VERSION; }\n".replace(
+            "VERSION", str(native.INTERFACE_VERSION)
+        )
     )
     monkeypatch.setattr(building, "_SOURCE", folder)
     return folder
@@ -60,6 +64,24 @@ def test_the_built_library_is_what_the_loader_finds(source, tmp_path):
         KERAS_SQUEEZE_NATIVE=str(target),
     )
     assert found == "7 True None"
+
+
+@needs_compiler
+@pytest.mark.parametrize("version", [native.INTERFACE_VERSION + 1, None])
+def test_a_library_of_another_interface_is_not_called(
+    source, tmp_path, version
+):
+    text = (source / "seven.c").read_text()
+    own = f"return {native.INTERFACE_VERSION};"
+    assert own in text
+    other = text.replace(own, f"return {version};") if version else ""
+    (source / "seven.c").write_text(other or "int ks_seven;\n")
+    target = tmp_path / "kernels.so"
+    assert building.build(target)
+    found = native_in_child(
+        "print(native.available())", KERAS_SQUEEZE_NATIVE=str(target)
+    )
+    assert found == "False"
 
 
 @pytest.mark.parametrize("setting", ["0", "/nowhere/kernels.so"])

@@ -13,7 +13,7 @@ True
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -77,6 +77,9 @@ __all__ = [
     "names",
     "register",
 ]
+
+if TYPE_CHECKING:
+    from keras_squeeze.codecs.comparison import compare as compare
 
 _registry: Registry[Codec] = Registry("codec")
 
@@ -188,5 +191,10 @@ def encode_smallest(
     return smallest(array, chosen)
 
 
-# It finds the codecs through this package.
-from keras_squeeze.codecs.comparison import compare  # noqa: E402
+def __getattr__(name: str) -> Any:
+    # Reading a file needs no comparison of codecs.
+    if name == "compare":
+        from keras_squeeze.codecs.comparison import compare
+
+        return compare
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_squeeze.codecs import (
+    class_rans_blocks,
     class_rans_decoding,
     class_rans_encoding,
     class_rans_native,
@@ -116,7 +117,11 @@ class ClassRans(Codec):
 
     def decode_many(self, items: Sequence[EncodedItem]) -> list[np.ndarray]:
         """Decodes all arrays at once; see `Codec.decode_many`."""
-        parsed = [self.parse(*item) for item in items]
+        return self._decode_parsed([self.parse(*item) for item in items])
+
+    def _decode_parsed(
+        self, parsed: Sequence[ParsedStream]
+    ) -> list[np.ndarray]:
         coded = [p for p in parsed if p.stream is not None]
         if class_rans_native.available():
             arrays = iter(class_rans_decoding.decode_native(coded))
@@ -129,12 +134,17 @@ class ClassRans(Codec):
             for p in parsed
         ]
 
+    @property
+    def decodes_scaled(self) -> bool:
+        """Whether there are compiled kernels, which multiply as they go."""
+        return class_rans_native.available()
+
     def decode_scaled(
         self,
         data: bytes | bytearray | memoryview,
         shape: Sequence[int],
         dtype: Any,
-        scale_row: np.ndarray | float,
+        scale: np.ndarray | float,
     ) -> np.ndarray:
         """Decodes straight to float32 and multiplies.
 
@@ -142,7 +152,7 @@ class ClassRans(Codec):
             data: Bytes that `encode` made.
             shape: Sequence of integers, the declared shape.
             dtype: The declared dtype of the integers.
-            scale_row: float32 scalar, or array that broadcasts to the shape,
+            scale: float32 scalar, or array that broadcasts to the shape,
                 such as one scale for each position of the last axis.
 
         Returns:
@@ -152,13 +162,69 @@ class ClassRans(Codec):
         Raises:
             CorruptArtifactError: If the bytes are damaged.
         """
-        scale = np.asarray(scale_row, np.float32)
+        factors = np.asarray(scale, np.float32)
         parsed = self.parse(data, shape, dtype)
-        scaled = class_rans_decoding.decode_scaled(parsed, scale)
-        if scaled is not None:
-            return scaled
-        integers = self.decode(data, shape, dtype)
-        return integers.astype(np.float32) * scale
+        scaled = class_rans_decoding.decode_scaled(parsed, factors)
+        if scaled is None:
+            scaled = self._decode_parsed([parsed])[0].astype(np.float32)
+            scaled *= factors
+        return scaled
+
+    def count_blocks(
+        self,
+        data: bytes | bytearray | memoryview,
+        shape: Sequence[int],
+        dtype: Any,
+    ) -> int:
+        """How many blocks there are that `decode_block` can decode.
+
+        Args:
+            data: Bytes that `encode` made.
+            shape: Sequence of integers, the declared shape.
+            dtype: The declared dtype.
+
+        Returns:
+            Integer; a block is about 65536 elements.
+
+        Raises:
+            CorruptArtifactError: If the bytes are damaged.
+        """
+        return class_rans_blocks.count_blocks(self.parse(data, shape, dtype))
+
+    def decode_block(
+        self,
+        data: bytes | bytearray | memoryview,
+        shape: Sequence[int],
+        dtype: Any,
+        block: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Decodes a part of the array without decoding the rest.
+
+        Args:
+            data: Bytes that `encode` made.
+            shape: Sequence of integers, the declared shape.
+            dtype: The declared dtype.
+            block: Integer, less than `count_blocks` says.
+
+        Returns:
+            Two arrays: where the elements of the block are in the flattened
+            array, and what they are.
+
+        Raises:
+            CorruptArtifactError: If the bytes are damaged.
+            SqueezeError: If there is no such block.
+
+        Example:
+        >>> import numpy as np
+        >>> weights = np.arange(12, dtype="int8").reshape(3, 4)
+        >>> codec = ClassRans()
+        >>> data = codec.encode(weights)
+        >>> places, values = codec.decode_block(data, (3, 4), "int8", 0)
+        >>> bool((weights.reshape(-1)[places] == values).all())
+        True
+        """
+        parsed = self.parse(data, shape, dtype)
+        return class_rans_blocks.decode_block(parsed, block)
 
     def parse(
         self,

@@ -80,18 +80,25 @@ class BitReader:
         most, guess = count * (longest + 1), 4 * count + 64
         while True:
             window = self._window(min(guess, most))
-            values = bits.read_unary(window, count)
-            if values is not None or guess > window.size:
+            ones = window.nonzero()[0][:count]
+            if ones.size == count or guess > window.size:
                 break
             guess *= 4
-        if values is None or values.max(initial=0) > longest:
-            raise self.cursor.fail(f"{count} runs of zeros", "others")
-        self.position += int(values.sum()) + count
+        if ones.size < count:
+            raise self.cursor.fail(f"{count} runs of zeros", ones.size)
+        values: np.ndarray = ones.copy()
+        values[1:] -= ones[:-1] + 1
+        if count and values.max() > longest:
+            raise self.cursor.fail(f"at most {longest} zeros", values.max())
+        self.position += int(ones[-1]) + 1 if count else 0
         return values
 
     def variable(self, widths: np.ndarray) -> np.ndarray:
         """Reads integers of the given widths."""
-        return bits.read_variable(self.take(int(widths.sum())), widths)
+        total = int(widths.sum())
+        if not total:
+            return np.zeros(widths.size, np.int64)
+        return bits.read_variable(self.take(total), widths)
 
     def finish(self) -> None:
         """Moves the cursor behind the bits; the filling must be zero."""

@@ -27,12 +27,15 @@ class ContextBatch(Batch):
 
     Args:
         streams: Sequence of `LaneStream`.
+        only: Optional integer; see `Batch`.
     """
 
     out_dtype = np.int64
 
-    def __init__(self, streams: Sequence[LaneStream]) -> None:
-        super().__init__(streams)
+    def __init__(
+        self, streams: Sequence[LaneStream], only: int | None = None
+    ) -> None:
+        super().__init__(streams, only)
         each = [self.streams[b.stream] for b in self.blocks]
         self.low = self._spread([s.low for s in each])
         self.shift = self._spread([s.shift for s in each])

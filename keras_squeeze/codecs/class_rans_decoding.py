@@ -16,6 +16,8 @@ from keras_squeeze.codecs.class_rans_parsing import CODEC_ID, ParsedStream
 from keras_squeeze.codecs.codec import describe
 from keras_squeeze.errors import CorruptArtifactError
 
+_MOST_CHANNELS = 256
+
 
 def decode_reference(coded: Sequence[ParsedStream]) -> list[np.ndarray]:
     """Decodes streams in NumPy, all of them at once.
@@ -79,6 +81,9 @@ def _channel_scales(
         return None
     if parsed.dtype.kind == "u" and parsed.dtype.itemsize == 4:
         return None
+    if layout.channels > _MOST_CHANNELS:
+        # Rows far apart: the kernel's stores cost more than a second pass.
+        return None
     if scale.size == 1:
         return np.full(layout.channels, scale.reshape(-1)[0], np.float32)
     last = scale.shape[-1]
@@ -111,6 +116,41 @@ def decode_scaled(parsed: ParsedStream, scale: np.ndarray) -> np.ndarray | None:
     if matrix is None:
         raise _damaged(parsed.shape)
     return class_rans_layout.from_matrix(matrix, stream.layout, parsed.shape)
+
+
+def decode_one_block(
+    parsed: ParsedStream, stream: LaneStream, block: int
+) -> np.ndarray:
+    """Decodes one block of a stream.
+
+    Args:
+        parsed: `ParsedStream`.
+        stream: Its `LaneStream`.
+        block: Integer, the number of the block.
+
+    Returns:
+        Matrix of shape `(positions, channels)`. Only the cells that the block
+        holds mean anything.
+
+    Raises:
+        CorruptArtifactError: If the block is damaged.
+    """
+    if class_rans_native.available():
+        decoded = class_rans_native.decode(
+            [stream], [parsed.dtype], [parsed.origin], only=block
+        )
+        matrix, origin = decoded[0], 0
+        if parsed.dtype.itemsize == 8:
+            origin = parsed.origin
+    else:
+        batch = ContextBatch if _batch_of(stream) else Batch
+        rows, whole = batch([stream], block).run()[0]
+        matrix, origin = None, parsed.origin
+        if whole:
+            matrix = class_rans_layout.from_rows(rows, stream.layout)
+    if matrix is None:
+        raise _damaged(parsed.shape)
+    return _add_origin(matrix, origin, parsed.dtype)
 
 
 def _finish(

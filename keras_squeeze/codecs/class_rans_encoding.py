@@ -41,7 +41,7 @@ from keras_squeeze.errors import SqueezeError
 
 # Of the 32 bits of a lane's state about 24 are wasted.
 _WASTE_BITS = 24
-_LANE_WASTE = 0.002
+_LANE_WASTE = 0.003
 _BLOCK_WASTE = 0.002
 _BLOCK_ROWS = (2048, 4096, 8192, 16384, 32768, 65536)
 # Flat streams are as small as others if no context is used, and fill all

@@ -90,8 +90,9 @@ def least_bits(counts: np.ndarray) -> np.ndarray:
     sums = counts.sum(1).astype(np.float64)
     logs = np.log2(np.maximum(counts, 1))
     entropy = sums * np.log2(sums) - (counts * logs).sum(1)
-    least: np.ndarray = entropy + _FORM_BITS + (tokens - 1).bit_length()
-    return least + tokens - 1
+    table = _FORM_BITS + (tokens - 1).bit_length() + tokens - 1
+    least: np.ndarray = entropy + table
+    return least
 
 
 def _rounded(

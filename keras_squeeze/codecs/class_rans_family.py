@@ -25,6 +25,8 @@ _FRACTION_BITS = 31
 _STEPS_AN_OCTAVE = 8
 _LEAST_EXPONENT = -3
 _DIGITS = 40
+# For larger products BLAS wakes threads, which costs more than it saves.
+_PRODUCT = 1 << 17
 
 
 @functools.cache
@@ -99,6 +101,25 @@ def code_lengths() -> tuple[np.ndarray, np.ndarray]:
     nonzero[:, 0] = 0
     # What has no weight is escaped, at about the price of two tokens.
     return _bounded(whole), _bounded(nonzero)
+
+
+def expected_bits(folded: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """What distances with these counts take under each distribution.
+
+    Args:
+        folded: float32 array of shape `(tables, distances)`, counts.
+        lengths: float32 array of shape `(distributions, DISTANCES)`.
+
+    Returns:
+        float32 array of shape `(tables, distributions)`.
+    """
+    reach = folded.shape[1]
+    step = max(_PRODUCT // folded.size, 1)
+    parts = [
+        folded @ lengths[first : first + step, :reach].T
+        for first in range(0, len(lengths), step)
+    ]
+    return np.concatenate(parts, 1)
 
 
 def _bounded(bits: np.ndarray) -> np.ndarray:

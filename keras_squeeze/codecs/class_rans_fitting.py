@@ -28,8 +28,6 @@ _ESCAPED_TOKEN_BITS = 8.0
 _MANTISSAS = ((1, 2, 3, 11), (0, 1, 2, 3))
 _FEW_TOKENS = 40
 _SHIFTS = 64
-# For larger products BLAS wakes threads, which costs more than it saves.
-_PRODUCT = 1 << 17
 _PARAMETRIC_BITS, _WITH_ZERO_BITS, _SHIFTED_BITS = 12, 24, 19
 
 
@@ -176,13 +174,9 @@ def _fold(plain: np.ndarray, centers: np.ndarray) -> np.ndarray:
 def _best_rows(folded: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """For each row of counts the best of the family."""
     reach = int(np.flatnonzero(folded.any(0)).max(initial=0)) + 1
-    folded = folded[:, :reach]
-    step = max(_PRODUCT // folded.size, 1)
-    parts = [
-        folded @ lengths[first : first + step, :reach].T
-        for first in range(0, len(lengths), step)
-    ]
-    return np.concatenate(parts, 1).argmin(1)
+    bits = class_rans_family.expected_bits(folded[:, :reach], lengths)
+    out: np.ndarray = bits.argmin(1)
+    return out
 
 
 def has_rare_tokens(histogram: np.ndarray) -> bool:

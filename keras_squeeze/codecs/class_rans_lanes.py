@@ -177,16 +177,21 @@ class Batch:
 
     Args:
         streams: Sequence of `LaneStream`, all of them plain.
+        only: Optional integer. The number of the only block of each stream
+            that is decoded. Defaults to `None`, all blocks.
     """
 
     out_dtype: type = np.uint8
 
-    def __init__(self, streams: Sequence[LaneStream]) -> None:
+    def __init__(
+        self, streams: Sequence[LaneStream], only: int | None = None
+    ) -> None:
         self.streams = streams
         self.blocks = [
             _Block(i, b, s.rows_of(b))
             for i, s in enumerate(streams)
             for b in range(len(s.states))
+            if only in (None, b)
         ]
         self.blocks.sort(key=lambda block: -block.rows)
         lanes = [streams[b.stream].layout.lanes for b in self.blocks]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,8 @@ _ARGUMENTS = {
 _LANES = class_rans_layout.MAX_LANES
 # Below this a thread costs more than it saves.
 TASK_ELEMENTS = 1 << 18
+# The index of a tensor, its first block, and the one after its last.
+_Task: TypeAlias = tuple[int, int, int]
 
 
 class Job(ctypes.Structure):
@@ -131,6 +133,7 @@ def decode(
     dtypes: Sequence[np.dtype[Any]],
     origins: Sequence[int],
     isa: str | None = None,
+    only: int | None = None,
 ) -> list[np.ndarray | None]:
     """Decodes tensors to integers.
 
@@ -139,6 +142,9 @@ def decode(
         dtypes: Sequence of dtypes, those of the arrays.
         origins: Sequence of integers, to be added to what lanes decode.
         isa: Optional string, one of `ISAS`. Defaults to the fastest one.
+        only: Optional integer. The number of the only block of each stream
+            that is decoded; the rest of the matrix is whatever it is.
+            Defaults to `None`, all blocks.
 
     Returns:
         For each stream its matrix of shape `(positions, channels)`, or `None`
@@ -150,7 +156,7 @@ def decode(
         wide = dtype.itemsize == 8
         out = _empty_matrix(stream, np.dtype(np.int32) if wide else dtype)
         prepared.append(_prepare(stream, out, kind, 0 if wide else origin))
-    return _run(prepared, isa)
+    return _run(prepared, isa, only)
 
 
 def decode_float(
@@ -267,33 +273,54 @@ def _wrapped(value: int) -> int:
 
 
 def _run(
-    prepared: Sequence[_Prepared], isa: str | None
+    prepared: Sequence[_Prepared], isa: str | None, only: int | None = None
 ) -> list[np.ndarray | None]:
     level = ISAS.index(isa or best_isa())
     tasks = [
         (index, first, last)
         for index, tensor in enumerate(prepared)
-        for first, last in _ranges(tensor.stream)
+        for first, last in _ranges(tensor.stream, only)
     ]
-    elements = sum(tensor.stream.layout.count for tensor in prepared)
-    count = None if elements >= 2 * TASK_ELEMENTS else 1
 
-    def work(task: tuple[int, int, int]) -> bool:
-        index, first, last = task
-        return _decode_range(prepared[index], first, last, level)
+    def work(bundle: list[_Task]) -> list[bool]:
+        return [
+            _decode_range(prepared[index], first, last, level)
+            for index, first, last in bundle
+        ]
 
     fine = [True] * len(prepared)
-    for task, good in zip(
-        tasks, threads.map_threads(work, tasks, count), strict=True
+    bundles = _bundles(prepared, tasks)
+    for bundle, goods in zip(
+        bundles, threads.map_threads(work, bundles), strict=True
     ):
-        fine[task[0]] &= good
+        for task, good in zip(bundle, goods, strict=True):
+            fine[task[0]] &= good
     return [
         tensor.out if good else None
         for tensor, good in zip(prepared, fine, strict=True)
     ]
 
 
-def _ranges(stream: LaneStream) -> list[tuple[int, int]]:
+def _bundles(
+    prepared: Sequence[_Prepared], tasks: Sequence[_Task]
+) -> list[list[_Task]]:
+    """Tasks in bundles that are worth a thread's while."""
+    bundles: list[list[_Task]] = [[]]
+    elements = 0
+    for task in tasks:
+        if elements >= TASK_ELEMENTS:
+            bundles.append([])
+            elements = 0
+        bundles[-1].append(task)
+        stream = prepared[task[0]].stream
+        size = (task[2] - task[1]) * stream.block_rows * stream.layout.lanes
+        elements += min(size, stream.layout.count)
+    return bundles
+
+
+def _ranges(stream: LaneStream, only: int | None) -> list[tuple[int, int]]:
+    if only is not None:
+        return [(only, only + 1)]
     blocks = len(stream.states)
     each = TASK_ELEMENTS // (stream.block_rows * stream.layout.lanes)
     step = max(each, 1)

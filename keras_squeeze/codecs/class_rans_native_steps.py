@@ -77,7 +77,8 @@ class NativeElements(Elements):
                 counts.ctypes.data,
                 near.ctypes.data,
             )
-            return counts.sum(2)
+            summed: np.ndarray = counts.sum(2)
+            return summed
 
         # The trellis runs through all blocks.
         together = self.blocks if self.contexts.states else None

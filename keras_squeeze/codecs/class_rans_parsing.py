@@ -134,8 +134,8 @@ def _read_stream(cursor: ByteCursor, header: Header, low: int) -> LaneStream:
         np.concatenate(tables),
         states,
         machines,
-        # A copy, because kernels want words at even addresses.
-        words.astype(np.uint16),
+        # Kernels want words at even addresses.
+        np.require(words, np.uint16, "A"),
         ends,
     )
 

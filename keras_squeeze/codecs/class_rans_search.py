@@ -7,14 +7,12 @@ the stream is, never whether it can be decoded.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_squeeze.codecs import (
-    class_rans_family,
     class_rans_header,
     class_rans_layout,
     kernel_geometry,
@@ -30,6 +28,10 @@ from keras_squeeze.codecs.class_rans_contexts import (
     ScaleClasses,
     levels_of,
 )
+from keras_squeeze.codecs.class_rans_estimates import (
+    histogram_of,
+    table_bits,
+)
 from keras_squeeze.codecs.class_rans_layout import Layout
 from keras_squeeze.codecs.class_rans_table import Alphabet
 
@@ -37,11 +39,6 @@ _SAMPLE = 1 << 16
 _SMALL = 400
 # Magnitudes are averages of about so many weights.
 _MEASURED = 256
-# What a table takes besides its payload, in bits.
-_PARAMETRIC_BITS = 12
-_WITH_ZERO_BITS = 24
-_EXPLICIT_BITS = 14
-_EXPLICIT_TOKEN_BITS = 3.4
 _MOST_EXPONENT = 10
 _STEPS_AN_OCTAVE = 4
 _MERGES = (0, 1, 2)
@@ -145,80 +142,6 @@ def _views(shape: Sequence[int]) -> Iterator[str]:
         yield "matrix_transposed"
 
 
-def _histogram(
-    tokens: np.ndarray, context: np.ndarray | int, alphabet: Alphabet
-) -> np.ndarray:
-    """Counts of tokens, one row a context; the last context is the last."""
-    size = alphabet.tokens
-    joint = (np.asarray(context, np.int32) * size + tokens).reshape(-1)
-    rows = -(-(int(joint.max()) + 1) // size)
-    return np.bincount(joint, minlength=rows * size).reshape(rows, size)
-
-
-def table_bits(histogram: np.ndarray, alphabet: Alphabet) -> float:
-    """What payload and tables are expected to take.
-
-    Args:
-        histogram: Integer array of shape `(tables, tokens)`.
-        alphabet: `Alphabet`.
-
-    Returns:
-        Bits, float.
-    """
-    used = histogram[histogram.any(1)].astype(np.float64)
-    totals = used.sum(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.where(used > 0, np.log2(used), 0)
-    entropy = totals * np.log2(totals) - (used * logs).sum(1)
-    explicit = entropy + _EXPLICIT_BITS
-    explicit += _EXPLICIT_TOKEN_BITS * (used > 1).sum(1)
-    # A token seen once is left out of the table and escaped.
-    explicit += 3.0 * (used == 1).sum(1)
-    parametric = np.minimum(*_parametric_bits(used, alphabet))
-    best = np.minimum(explicit, parametric).sum()
-    return float(best) + 2 * (len(histogram) - len(used))
-
-
-def _parametric_bits(
-    used: np.ndarray, alphabet: Alphabet
-) -> tuple[np.ndarray, np.ndarray]:
-    whole, nonzero = _coarse_lengths()
-    columns = np.arange(alphabet.plain)
-    totals = used.sum(1)
-    # The mean tells how far a neighbour pushes a distribution aside.
-    means = (used[:, : alphabet.plain] * columns).sum(1) / totals
-    centers = np.where(
-        np.abs(means - alphabet.center) < 0.5, alphabet.center, np.rint(means)
-    )
-    distances = np.abs(columns - centers[:, None]).astype(np.int64)
-    distances = np.minimum(distances, class_rans_family.DISTANCES - 1)
-    size = class_rans_family.DISTANCES
-    cells = np.arange(len(used))[:, None] * size + distances
-    folded = np.bincount(
-        cells.reshape(-1),
-        used[:, : alphabet.plain].reshape(-1),
-        len(used) * size,
-    ).reshape(len(used), size)
-    reach = int(np.flatnonzero(folded.any(0)).max(initial=0)) + 1
-    folded = folded[:, :reach].astype(np.float32)
-    first = (folded @ whole[:, :reach].T).min(1) + _PARAMETRIC_BITS
-    zeros = np.clip(folded[:, 0], 0.5, totals - 0.5)
-    split = totals * np.log2(totals)
-    split -= zeros * np.log2(zeros)
-    split -= (totals - zeros) * np.log2(totals - zeros)
-    second = (folded @ nonzero[:, :reach].T).min(1) + split + _WITH_ZERO_BITS
-    return first, second
-
-
-@functools.cache
-def _coarse_lengths() -> tuple[np.ndarray, np.ndarray]:
-    rows = np.arange(class_rans_family.SCALES * class_rans_family.SHAPES)
-    scale, shape = divmod(rows, class_rans_family.SHAPES)
-    chosen = (scale % 3 == 0) & np.isin(shape, (0, 3, 7)) & (scale < 90)
-    whole, nonzero = class_rans_family.code_lengths()
-    return whole[chosen], nonzero[chosen]
-
-
 class _Trial:
     """One view of a tensor, or of a sample if it is large."""
 
@@ -265,7 +188,7 @@ class _Trial:
     def cost(self, context: np.ndarray | int, side: float) -> float:
         """Bits with these contexts and so many of side information."""
         index = context * self.factor + self.grids
-        histogram = _histogram(self.tokens, index, self.alphabet)
+        histogram = histogram_of(self.tokens, index, self.alphabet)
         bits = table_bits(histogram, self.alphabet)
         # Side information is spread over more than the sample.
         return bits * self.weight + side + 16

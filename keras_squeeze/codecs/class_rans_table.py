@@ -181,7 +181,7 @@ def family_frequencies(
     whole = shares.sum(1)
     room = TOTAL - zeros
     # A share is below 2**35 and the room at most 2**12.
-    out = shares * room[:, None] + (whole // 2)[:, None]
+    out: np.ndarray = shares * room[:, None] + (whole // 2)[:, None]
     out //= np.maximum(whole, 1)[:, None]
     if alphabet.escape:
         np.maximum(out[:, -1], 1, out=out[:, -1])

@@ -19,6 +19,7 @@ from keras_squeeze.codecs import kernel_geometry
 from keras_squeeze.codecs.context_mixing_header import Header
 from keras_squeeze.codecs.context_mixing_model import Model
 from keras_squeeze.codecs.kernel_geometry import KINDS
+from keras_squeeze.codecs.threads import map_threads
 from keras_squeeze.codecs.trellis import Trellis
 
 # Arrays are tried whole up to this many elements, larger ones by a cut-out:
@@ -29,6 +30,8 @@ _HUGE = 1 << 21
 _WORTH = 0.998
 _SHIFTS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
 _NEAR_ZERO = 64
+# Below this many elements threads cost more than they save.
+_THREADED = 1 << 14
 # A share of zeros that needs no explanation.
 _DENSE = 1.03
 
@@ -97,7 +100,7 @@ def best_stream(
     kinds = kinds if trellis is None else [trellis.geometry]
     centres = _centres(array) if trellis is None else [0]
     best = _Choice(kinds[0], models.FILTERED_SIGNS, centres[0], True)
-    search = _Search(trellis, encode, {})
+    search = _Search(trellis, encode, {}, {})
     part = most = array
     if trellis is not None and array.size > _WHOLE:
         # A cut-out's chains would not start where the machine does.
@@ -134,14 +137,29 @@ class _Search:
 
     trellis: Trellis | None
     encode: Encode
+    headers: dict[tuple[int, _Choice], Header]
     streams: dict[tuple[int, Header], bytes]
 
+    def header(self, array: np.ndarray, choice: _Choice) -> Header:
+        key = array.size, choice
+        if key not in self.headers:
+            self.headers[key] = choice.header(array, self.trellis)
+        return self.headers[key]
+
     def stream(self, array: np.ndarray, choice: _Choice) -> bytes:
-        header = choice.header(array, self.trellis)
+        header = self.header(array, choice)
         key = array.size, header
         if key not in self.streams:
             self.streams[key] = self.encode(array, header)
         return self.streams[key]
+
+    def prepare(self, array: np.ndarray, choices: Sequence[_Choice]) -> None:
+        """Codes by all choices at once, in threads."""
+        headers = dict.fromkeys(self.header(array, one) for one in choices)
+        new = [h for h in headers if (array.size, h) not in self.streams]
+        coded = map_threads(lambda h: self.encode(array, h), new)
+        for header, stream in zip(new, coded, strict=True):
+            self.streams[array.size, header] = stream
 
     def cost(self, array: np.ndarray, choice: _Choice) -> float:
         size = len(self.stream(array, choice))
@@ -159,6 +177,8 @@ class _Search:
             return choice
         choices = [choice]
         choices += [dataclasses.replace(choice, **{name: v}) for v in values]
+        if array.size >= _THREADED:
+            self.prepare(array, choices)
         return min(choices, key=lambda one: self.cost(array, one))
 
 

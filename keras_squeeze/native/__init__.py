@@ -19,6 +19,10 @@ from typing import Any
 
 _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 
+#: Counted up, here and in `source/interface.c`, whenever a kernel's arguments
+#: change.
+INTERFACE_VERSION = 1
+
 #: Where the build puts the library. The dot within its name keeps Python from
 #: taking it for a module.
 LIBRARY_PATH = pathlib.Path(__file__).parent / f"_kernels.native{_SUFFIX}"
@@ -31,9 +35,12 @@ def _library() -> ctypes.CDLL | None:
         return None
     try:
         path = LIBRARY_PATH if wanted in ("", "1") else wanted
-        return ctypes.CDLL(str(path))
-    except OSError:
+        library = ctypes.CDLL(str(path))
+        version = library.ks_interface_version()
+    except (AttributeError, OSError):
         return None
+    # A library compiled from other sources would be called wrongly.
+    return library if version == INTERFACE_VERSION else None
 
 
 def available() -> bool:

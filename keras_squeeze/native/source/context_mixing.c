@@ -51,7 +51,9 @@ typedef struct {
 
 static INLINE void portable_place(portable_places *places,
                                   const int32_t *contexts,
-                                  const int32_t *starts, int32_t nodes) {
+                                  const int32_t *starts, int32_t nodes,
+                                  int decoding) {
+  (void)decoding;
   for (int i = 0; i < CONTEXTS; i++)
     places->at[i] = (uint32_t)((contexts[i] + starts[i]) * nodes);
 }
@@ -80,7 +82,8 @@ typedef struct {
 static INLINE void portable_load(const ks_context_mixing_job *job,
                                  uint32_t *slots,
                                  const portable_places *places,
-                                 portable_mixture *m) {
+                                 portable_mixture *m, int decoding) {
+  (void)decoding;
   for (int i = 0; i < CONTEXTS; i++) {
     m->slot[i] = slots + places->at[i];
     m->input[i] = job->stretch[*m->slot[i] >> 20];
@@ -190,6 +193,7 @@ START(portable)
     s.coder.code |= coder_word(&s.coder);                                     \
     name##_run(&s, 1);                                                        \
     if (coder_raw(&s.coder, 0, 8, 1) != TERMINATOR) return -1;                \
+    coder_find_low(&s.coder);                                                 \
     return s.coder.code == coder_last(&s.coder) - s.coder.low ? s.coder.position : -1; \
   }
 

@@ -50,7 +50,8 @@ typedef struct {
 /* -- the binary range coder ---------------------------------------------- */
 
 /* `range` stays above 2**32; four bytes leave or enter at once. While
- * decoding, `code` is how far the coded number lies above `low`. */
+ * decoding, `code` is how far the coded number lies above `low`, which is not
+ * followed. */
 typedef struct {
   uint64_t low, range, code;
   uint8_t *bytes;
@@ -85,20 +86,22 @@ static inline void coder_put(range_coder *coder) {
 
 static inline void coder_normalize(range_coder *coder, int decoding) {
   if (coder->range >> 32) return;
-  if (decoding)
-    coder->code = coder->code << 32 | coder_word(coder);
-  else
-    coder_put(coder);
-  coder->low <<= 32;
   coder->range <<= 32;
+  if (decoding) {
+    coder->code = coder->code << 32 | coder_word(coder);
+    return;
+  }
+  coder_put(coder);
+  coder->low <<= 32;
 }
 
 static inline void coder_add(range_coder *coder, uint64_t step, int decoding) {
-  coder->low += step;
-  if (decoding)
+  if (decoding) {
     coder->code -= step;
-  else if (coder->low < step)
-    coder_carry(coder);
+    return;
+  }
+  coder->low += step;
+  if (coder->low < step) coder_carry(coder);
 }
 
 /* Codes one bit whose probability of being 1 is `p` / 65536. */
@@ -106,12 +109,20 @@ static inline int coder_bit(range_coder *coder, uint32_t p, int bit,
                             int decoding) {
   uint64_t bound = (coder->range >> 16) * p;
   if (decoding) bit = coder->code < bound;
+  if (!decoding) {
   if (bit) {
     coder->range = bound;
   } else {
     coder_add(coder, bound, decoding);
     coder->range -= bound;
   }
+    coder_normalize(coder, decoding);
+    return bit;
+  }
+  /* Masks, not branches: half of them would be guessed wrong. */
+  uint64_t zero = (uint64_t)bit - 1;
+  coder_add(coder, bound & zero, decoding);
+  coder->range = bound + ((coder->range - 2 * bound) & zero);
   coder_normalize(coder, decoding);
   return bit;
 }
@@ -140,6 +151,14 @@ static inline uint32_t coder_raw(range_coder *coder, uint32_t value, int count,
     value &= (UINT32_C(1) << count) - 1;
   }
   return high << count | coder_raw_part(coder, value, count, decoding);
+}
+
+/* Where the interval starts: the eight bytes read last, less `code`. */
+static inline void coder_find_low(range_coder *coder) {
+  coder->position -= 8;
+  coder->low = coder_word(coder) << 32;
+  coder->low |= coder_word(coder);
+  coder->low -= coder->code;
 }
 
 /* The number inside the last interval that ends in the most zero bits. */

@@ -11,7 +11,13 @@ typedef struct {
 } avx2_places;
 
 static INLINE void avx2_place(avx2_places *places, const int32_t *contexts,
-                              const int32_t *starts, int32_t nodes) {
+                              const int32_t *starts, int32_t nodes,
+                              int decoding) {
+  if (decoding) {
+    for (int i = 0; i < CONTEXTS; i++)
+      places->at[i] = (uint32_t)((contexts[i] + starts[i]) * nodes);
+    return;
+  }
   __m256i at = _mm256_setr_epi32(contexts[0], contexts[1], contexts[2],
                                  contexts[3], contexts[4], contexts[5],
                                  contexts[6], contexts[7]);
@@ -21,12 +27,16 @@ static INLINE void avx2_place(avx2_places *places, const int32_t *contexts,
   _mm256_storeu_si256((__m256i *)places->at, at);
 }
 
-static INLINE int32_t avx2_sum(__m256i x) {
+/* Two sums whose sum is that of all lanes. */
+static INLINE __m128i avx2_half_sum(__m256i x) {
   __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(x),
                               _mm256_extracti128_si256(x, 1));
-  sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
-  sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1));
-  return _mm_cvtsi128_si32(sum);
+  return _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+}
+
+static INLINE int32_t avx2_sum(__m256i x) {
+  __m128i sum = avx2_half_sum(x);
+  return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
 }
 
 static INLINE void avx2_filter(const int32_t *filter, const int32_t *around,
@@ -60,12 +70,27 @@ typedef struct {
 
 static INLINE void avx2_load(const ks_context_mixing_job *job,
                              uint32_t *slots, const avx2_places *places,
-                             avx2_mixture *m) {
+                             avx2_mixture *m, int decoding) {
   m->first = slots;
   m->at = places->at;
-  m->slots = _mm256_i32gather_epi32((const int *)slots, places->all, 4);
-  m->inputs = _mm256_i32gather_epi32(job->stretch,
-                                     _mm256_srli_epi32(m->slots, 20), 4);
+  if (!decoding) {
+    m->slots = _mm256_i32gather_epi32((const int *)slots, places->all, 4);
+    m->inputs = _mm256_i32gather_epi32(
+        job->stretch, _mm256_srli_epi32(m->slots, 20), 4);
+    return;
+  }
+  /* A decoder waits for every answer: loads one by one take longer together,
+   * but each is there sooner. */
+  const uint32_t *at = places->at;
+  const int32_t *stretch = job->stretch;
+  uint32_t x[CONTEXTS];
+  for (int i = 0; i < CONTEXTS; i++) x[i] = slots[at[i]];
+  m->slots = _mm256_setr_epi32((int)x[0], (int)x[1], (int)x[2], (int)x[3],
+                               (int)x[4], (int)x[5], (int)x[6], (int)x[7]);
+  m->inputs = _mm256_setr_epi32(
+      stretch[x[0] >> 20], stretch[x[1] >> 20], stretch[x[2] >> 20],
+      stretch[x[3] >> 20], stretch[x[4] >> 20], stretch[x[5] >> 20],
+      stretch[x[6] >> 20], stretch[x[7] >> 20]);
 }
 
 static INLINE uint32_t avx2_mix(const ks_context_mixing_job *job,
@@ -74,8 +99,13 @@ static INLINE uint32_t avx2_mix(const ks_context_mixing_job *job,
   __m256i w = _mm256_loadu_si256((const __m256i *)weights);
   /* Weights of 16 bits in the lower halves, zeros in the upper ones. */
   w = _mm256_srli_epi32(_mm256_slli_epi32(w, 8), 16);
-  int32_t dot = avx2_sum(_mm256_madd_epi16(w, m->inputs)) + 4096;
-  return (uint32_t)job->squash[clip(dot >> 13, -DOMAIN, DOMAIN) + DOMAIN];
+  w = _mm256_madd_epi16(w, m->inputs);
+  __m128i dot = avx2_half_sum(w);
+  dot = _mm_add_epi32(dot, _mm_shuffle_epi32(dot, 0xb1));
+  dot = _mm_srai_epi32(_mm_add_epi32(dot, _mm_set1_epi32(4096)), 13);
+  dot = _mm_min_epi32(dot, _mm_set1_epi32(DOMAIN));
+  dot = _mm_max_epi32(dot, _mm_set1_epi32(-DOMAIN));
+  return (uint32_t)(job->squash + DOMAIN)[_mm_cvtsi128_si32(dot)];
 }
 
 static INLINE void avx2_learn(const ks_context_mixing_job *job,

@@ -39,66 +39,91 @@ typedef struct {
   int32_t expected;   /* in 2**-13 */
   int32_t power;      /* of the neighbours */
   int32_t log_scale, scale_class, mean_class, odd;
+  /* What holds for a whole block: whether there is only one tap, and how
+   * signs are coded. */
+  int dense, sign_mode;
 } SCAN(weight);
 
-/* Codes a bit whose eight slots have been loaded. */
-static INLINE int SCAN(bit)(SCAN(scan) * s, SCAN(mixture) * mixture, int set,
-                            int bit, int decoding) {
-  int32_t *weights = s->job.weights + CONTEXTS * set;
-  uint32_t p = SCAN(mix)(&s->job, weights, mixture);
-  bit = coder_bit(&s->coder, p, bit, decoding);
+/* Learns from the answer to a question that was predicted with `p`. */
+static INLINE void SCAN(learn_bit)(SCAN(scan) * s, int32_t *weights,
+                                   const SCAN(mixture) * mixture, uint32_t p,
+                                   int bit) {
   int32_t error = ((bit << 16) - (int32_t)p) * s->learning_rate;
   SCAN(learn)(&s->job, weights, mixture, bit, (error + 512) >> 10);
+}
+
+/* Codes a bit whose eight slots have been loaded. */
+static INLINE int SCAN(bit)(SCAN(scan) * s, range_coder *coder,
+                            SCAN(mixture) * mixture, int set, int bit,
+                            int decoding) {
+  int32_t *weights = s->job.weights + CONTEXTS * set;
+  uint32_t p = SCAN(mix)(&s->job, weights, mixture);
+  bit = coder_bit(coder, p, bit, decoding);
+  SCAN(learn_bit)(s, weights, mixture, p, bit);
   return bit;
 }
 
 /* A bit with a single context. */
-static INLINE int SCAN(plain_bit)(SCAN(scan) * s, uint32_t *slot, int bit,
-                                  int decoding) {
+static INLINE int SCAN(plain_bit)(SCAN(scan) * s, range_coder *coder,
+                                  uint32_t *slot, int bit, int decoding) {
   int32_t p = clip((int32_t)(*slot >> 16), 1, 65535);
-  bit = coder_bit(&s->coder, (uint32_t)p, bit, decoding);
+  bit = coder_bit(coder, (uint32_t)p, bit, decoding);
   *slot = slot_after(&s->job, *slot, bit);
   return bit;
 }
 
-static INLINE int SCAN(node_bit)(SCAN(scan) * s, const SCAN(weight) * w,
-                                 int32_t node, int bit, int decoding) {
-  SCAN(mixture) mixture;
-  if (w->odd && node < 12) node += 3 * s->job.buckets;
-  SCAN(load)(&s->job, s->node_slots + node, &s->first_slot, &mixture);
-  return SCAN(bit)(s, &mixture, s->job.sets[node], bit, decoding);
+/* With a trellis, the first nodes differ between the grids. */
+static INLINE int32_t SCAN(node)(const SCAN(scan) * s, const SCAN(weight) * w,
+                                 int32_t node) {
+  return w->odd && node < 12 ? node + 3 * s->job.buckets : node;
 }
 
-/* Asks upwards or downwards from the likeliest bucket. */
-static INLINE int32_t SCAN(bucket)(SCAN(scan) * s, const SCAN(weight) * w,
-                                   int32_t bucket, int decoding) {
-  int32_t last = s->job.buckets - 1;
-  int32_t at = s->job.starts[w->odd * s->job.classes + w->scale_class];
-  if (SCAN(node_bit)(s, w, 3 * at, bucket > at, decoding)) {
-    at++;
-    while (at < last &&
-           SCAN(node_bit)(s, w, 3 * at + 1, bucket > at, decoding))
-      at++;
-  } else {
-    while (at > 0 && SCAN(node_bit)(s, w, 3 * at + 2, bucket < at, decoding))
-      at--;
-  }
+static INLINE int SCAN(node_bit)(SCAN(scan) * s, range_coder *coder,
+                                 const SCAN(weight) * w, int32_t node, int bit,
+                                 int decoding) {
+  SCAN(mixture) mixture;
+  node = SCAN(node)(s, w, node);
+  SCAN(load)(&s->job, s->node_slots + node, &s->first_slot, &mixture, decoding);
+  return SCAN(bit)(s, coder, &mixture, s->job.sets[node], bit, decoding);
+}
+
+/* Asks on from a bucket, upwards or downwards. */
+static INLINE int32_t SCAN(walk)(SCAN(scan) * s, range_coder *coder,
+                                 const SCAN(weight) * w, int32_t at, int up,
+                                 int32_t bucket, int decoding) {
+  int32_t step = up ? 1 : -1, end = up ? s->job.buckets - 1 : 0;
+  int32_t kind = up ? 1 : 2;
+  while (at != end &&
+         SCAN(node_bit)(s, coder, w, 3 * at + kind,
+                        bucket * step > at * step, decoding))
+    at += step;
   return at;
 }
 
-static INLINE uint32_t SCAN(level)(SCAN(scan) * s, const SCAN(weight) * w,
-                                   uint32_t level, int decoding) {
+/* Asks upwards or downwards from the likeliest bucket, which is never the
+ * last one. */
+static INLINE int32_t SCAN(bucket)(SCAN(scan) * s, range_coder *coder,
+                                   const SCAN(weight) * w, int32_t bucket,
+                                   int decoding) {
+  int32_t at = s->job.starts[w->odd * s->job.classes + w->scale_class];
+  int up = SCAN(node_bit)(s, coder, w, 3 * at, bucket > at, decoding);
+  return SCAN(walk)(s, coder, w, at + up, up, bucket, decoding);
+}
+
+static INLINE uint32_t SCAN(level)(SCAN(scan) * s, range_coder *coder,
+                                   const SCAN(weight) * w, uint32_t level,
+                                   int decoding) {
   int32_t bucket = decoding ? 0 : bucket_of((int32_t)level);
-  bucket = SCAN(bucket)(s, w, bucket, decoding);
+  bucket = SCAN(bucket)(s, coder, w, bucket, decoding);
   uint32_t first = bucket_start(bucket);
   if (bucket < 8) return first;
   uint32_t *half = s->half_slots + w->scale_class * s->job.buckets + bucket;
   int raw = (bucket >> 2) - 2;
   uint32_t rest = level - first;
-  uint32_t upper =
-      (uint32_t)SCAN(plain_bit)(s, half, (int)(rest >> raw & 1), decoding);
+  uint32_t upper = (uint32_t)SCAN(plain_bit)(
+      s, coder, half, (int)(rest >> raw & 1), decoding);
   rest &= (UINT32_C(1) << raw) - 1;
-  if (raw) rest = coder_raw(&s->coder, rest, raw, decoding);
+  if (raw) rest = coder_raw(coder, rest, raw, decoding);
   return first + (upper << raw) + rest;
 }
 
@@ -106,23 +131,24 @@ static INLINE void SCAN(gather)(const SCAN(scan) * s, SCAN(weight) * w,
                                 const int32_t *channel, int64_t index) {
   const ks_context_mixing_job *job = &s->job;
   int64_t inputs = job->inputs, row = job->width * inputs;
-  int64_t k = w->place;
-  w->around[0] = w->left ? channel[k - inputs] : 0;
-  w->around[1] = w->up ? channel[k - row] : 0;
+  int64_t k = w->place, all = job->taps * inputs;
+  w->around[0] = !w->dense && w->left ? channel[k - inputs] : 0;
+  w->around[1] = !w->dense && w->up ? channel[k - row] : 0;
   w->around[2] = k > 0 ? channel[k - 1] : 0;
-  w->around[3] = index > 0 ? channel[k - job->taps * inputs] : 0;
-  if (w->left && w->up)
+  w->around[3] = index > 0 ? channel[k - all] : 0;
+  if (!w->dense && w->left && w->up)
     w->around[4] = channel[k - inputs - row];
   else
     w->around[4] = k > 1 ? channel[k - 2] : 0;
-  w->around[5] = job->taps == 1 && k >= 128 ? channel[k - 128] : 0;
-  w->around[6] = index > 1 ? channel[k - 2 * job->taps * inputs] : 0;
+  if (w->sign_mode < 2) return;
+  w->around[5] = w->dense && k >= 128 ? channel[k - 128] : 0;
+  w->around[6] = index > 1 ? channel[k - 2 * all] : 0;
   w->around[7] = k > 3 ? channel[k - 4] : 0;
 }
 
 static INLINE void SCAN(expect)(const SCAN(scan) * s, SCAN(weight) * w) {
   w->expected = w->power = w->mean_class = 0;
-  if (s->job.sign_mode < 2) return;
+  if (w->sign_mode < 2) return;
   SCAN(filter)(s->filter, w->around, &w->expected, &w->power);
   int32_t size = (w->expected < 0 ? -w->expected : w->expected) >> 3;
   if (size == 0) return;
@@ -195,7 +221,8 @@ static INLINE void SCAN(plan_tap)(SCAN(scan) * s, const SCAN(weight) * w,
   }
 }
 
-static INLINE void SCAN(set_contexts)(SCAN(scan) * s, SCAN(weight) * w) {
+static INLINE void SCAN(set_contexts)(SCAN(scan) * s, SCAN(weight) * w,
+                                       int decoding) {
   const ks_context_mixing_job *job = &s->job;
   const SCAN(plan) *plan = s->plans + w->input;
   int32_t classes = job->classes, halves = (classes + 1) / 2;
@@ -206,7 +233,7 @@ static INLINE void SCAN(set_contexts)(SCAN(scan) * s, SCAN(weight) * w) {
   w->log_scale = s->log_row + plan->column - s->log_mean;
   w->scale_class = SCAN(class)(w->log_scale, 6, classes);
   int32_t kernel = plan->kernel;
-  if (job->taps == 1) {
+  if (w->dense) {
     int64_t two = magnitude(w->around[2]) + magnitude(w->around[4]);
     kernel = SCAN(class)(log_of(job->logarithms, (uint64_t)((two << 9) + 64)) -
                              s->log_mean + 768, 7, 16);
@@ -227,20 +254,22 @@ static INLINE void SCAN(set_contexts)(SCAN(scan) * s, SCAN(weight) * w) {
       0,
       (int32_t)(w->place & (PLACES - 1)),
   };
-  SCAN(place)(&s->first_slot, contexts, s->first_context, job->nodes);
+  SCAN(place)(&s->first_slot, contexts, s->first_context, job->nodes,
+              decoding);
 }
 
-static INLINE int SCAN(sign)(SCAN(scan) * s, const SCAN(weight) * w,
-                             uint32_t level, int negative, int decoding) {
-  if (s->job.sign_mode == 0)
-    return (int)coder_raw(&s->coder, (uint32_t)negative, 1, decoding);
+static INLINE int SCAN(sign)(SCAN(scan) * s, range_coder *coder,
+                             const SCAN(weight) * w, uint32_t level,
+                             int negative, int decoding) {
+  if (w->sign_mode == 0)
+    return (int)coder_raw(coder, (uint32_t)negative, 1, decoding);
   const int32_t *near = w->around;
   uint32_t before = sign_of(near[2]), left = sign_of(near[0]);
   uint32_t up = sign_of(near[1]), last = sign_of(near[3]);
   uint32_t mean = (uint32_t)(w->expected < 0 ? 32 - 4 * w->mean_class
                                              : 32 + 4 * w->mean_class);
   uint32_t size = level > 3 ? 3 : level;
-  uint32_t third = s->job.taps > 1
+  uint32_t third = !w->dense
                        ? ((uint32_t)w->tap * 9 + left * 3 + up) % 576
                        : last * 3 + before;
   const int32_t contexts[CONTEXTS] = {
@@ -254,10 +283,10 @@ static INLINE int SCAN(sign)(SCAN(scan) * s, const SCAN(weight) * w,
       (int32_t)w->input & 1023,
   };
   SCAN(places) places;
-  SCAN(place)(&places, contexts, SIGN_STARTS, 1);
+  SCAN(place)(&places, contexts, SIGN_STARTS, 1, decoding);
   SCAN(mixture) mixture;
-  SCAN(load)(&s->job, s->sign_slots, &places, &mixture);
-  return SCAN(bit)(s, &mixture, 0, negative, decoding);
+  SCAN(load)(&s->job, s->sign_slots, &places, &mixture, decoding);
+  return SCAN(bit)(s, coder, &mixture, 0, negative, decoding);
 }
 
 static INLINE void SCAN(add)(SCAN(scan) * s, const SCAN(weight) * w,
@@ -274,32 +303,32 @@ static INLINE void SCAN(add)(SCAN(scan) * s, const SCAN(weight) * w,
 
 /* The magnitude of the value that a level stands for. */
 static INLINE int32_t SCAN(size)(const ks_context_mixing_job *job,
-                                 uint32_t level, int odd) {
+                                 uint32_t level, int trellis, int odd) {
   if (level == 0) return 0;
-  if (job->next_states == NULL) return (int32_t)level + job->hole - 1;
+  if (!trellis) return (int32_t)level + job->hole - 1;
   return (int32_t)(2 * level) - odd;
 }
 
-static INLINE void SCAN(code)(SCAN(scan) * s, SCAN(weight) * w,
-                              int32_t *channel, uint8_t *state, int decoding) {
+static INLINE void SCAN(code)(SCAN(scan) * s, range_coder *coder,
+                              SCAN(weight) * w, int32_t *channel,
+                              uint8_t *state, int trellis, int decoding) {
   const ks_context_mixing_job *job = &s->job;
-  int trellis = job->next_states != NULL;
-  SCAN(set_contexts)(s, w);
+  SCAN(set_contexts)(s, w, decoding);
   w->odd = trellis ? *state & 1 : 0;
   int32_t value = decoding ? 0 : channel[w->place];
   uint32_t level = (uint32_t)magnitude(value);
   if (trellis) level = (level + (uint32_t)w->odd) >> 1;
   uint32_t hole = level || decoding ? (uint32_t)job->hole - 1 : 0;
-  level = SCAN(level)(s, w, level - hole, decoding);
-  int32_t size = SCAN(size)(job, level, w->odd);
+  level = SCAN(level)(s, coder, w, level - hole, decoding);
+  int32_t size = SCAN(size)(job, level, trellis, w->odd);
   if (!decoding && size != magnitude(value)) s->foreign = 1;
   if (level) {
-    int negative = SCAN(sign)(s, w, level, value < 0, decoding);
+    int negative = SCAN(sign)(s, coder, w, level, value < 0, decoding);
     value = negative ? -size : size;
   }
   if (decoding) channel[w->place] = level ? value : 0;
   if (trellis) *state = job->next_states[2 * *state + (level & 1)];
-  if (job->sign_mode == 2) SCAN(learn_filter)(s, w, level ? value : 0);
+  if (w->sign_mode == 2) SCAN(learn_filter)(s, w, level ? value : 0);
   SCAN(add)(s, w, size);
   s->count++;
   s->learning_rate = learning_rate(s->count);
@@ -317,26 +346,40 @@ static INLINE void SCAN(begin_channel)(SCAN(scan) * s, int64_t index) {
   for (int64_t i = 0; i < job->inputs; i++) s->kernels[i] = 0;
 }
 
-static INLINE void SCAN(run)(SCAN(scan) * s, int decoding) {
+static INLINE void SCAN(variant)(SCAN(scan) * s, int trellis, int dense,
+                                 int sign_mode, int decoding) {
   const ks_context_mixing_job *job = &s->job;
   int64_t inputs = job->inputs;
-  SCAN(weight) w;
+  /* Its own copy, so that it stays in registers. */
+  range_coder coder = s->coder;
+  SCAN(weight) w = {.dense = dense, .sign_mode = sign_mode};
   for (int64_t index = 0; index < job->channels; index++) {
     int32_t *channel = job->levels + index * job->taps * inputs;
-    uint8_t *state = job->next_states
+    uint8_t *state = trellis
         ? job->states + (job->first_channel + index) % job->chains : NULL;
     SCAN(begin_channel)(s, index);
     for (w.tap = 0; w.tap < job->taps; w.tap++) {
-        w.left = job->taps > 1 && w.tap % job->width != 0;
-      w.up = job->taps > 1 && w.tap >= job->width;
+      w.left = !dense && w.tap % job->width != 0;
+      w.up = !dense && w.tap >= job->width;
       SCAN(plan_tap)(s, &w, channel, index);
       for (w.input = 0; w.input < inputs; w.input++) {
         w.place = w.tap * inputs + w.input;
         SCAN(gather)(s, &w, channel, index);
-        SCAN(code)(s, &w, channel, state, decoding);
+        SCAN(code)(s, &coder, &w, channel, state, trellis, decoding);
       }
     }
     s->total += s->row << 10;
     s->total_count += s->row_count;
   }
+  s->coder = coder;
+}
+
+/* Decoding without a trellis is compiled apart, free of what it does not
+ * need. */
+static INLINE void SCAN(run)(SCAN(scan) * s, int decoding) {
+  int trellis = s->job.next_states != NULL, dense = s->job.taps == 1;
+  if (decoding && !trellis)
+    SCAN(variant)(s, 0, dense, s->job.sign_mode, 1);
+  else
+    SCAN(variant)(s, trellis, dense, s->job.sign_mode, decoding);
 }
