@@ -28,18 +28,28 @@ _TARGETS = {"class_rans": "fast", "context_mixing": "small"}
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """Bits a weight of one method at one SNR, and NNCodec's best there."""
+    """Bits a weight of one method at one SNR, and NNCodec's best there.
+
+    `peer_bits` are those of the best order of each tensor's axes,
+    `peer_own_bits` those of the order that NNCodec would take.
+    """
 
     model: str
     method: str
     snr_db: float
     bits: float
     peer_bits: float | None
+    peer_own_bits: float | None
 
     @property
     def excess(self) -> float:
         """Percent of bits more than NNCodec's best; NaN without a peer."""
         return 100 * (self.bits / (self.peer_bits or np.nan) - 1)
+
+    @property
+    def excess_own(self) -> float:
+        """The same against NNCodec's best in its own order."""
+        return 100 * (self.bits / (self.peer_own_bits or np.nan) - 1)
 
 
 def measure(
@@ -60,8 +70,11 @@ def measure(
         for method, codec, states in methods:
             for level in levels_db:
                 bits, reached = rate_at(kernels, codec, states, level)
-                peer_bits = best_rate(peer, reached) if peer else None
-                found.append(Rate(model, method, reached, bits, peer_bits))
+                peers = [
+                    best_rate(peer, reached, free) if peer else None
+                    for free in (True, False)
+                ]
+                found.append(Rate(model, method, reached, bits, *peers))
     return found
 
 
@@ -98,10 +111,12 @@ def encode(name: str, tensor: quantizers.QuantizedTensor) -> bytes:
     return data
 
 
-def best_rate(points: list[dict], snr_db: float) -> float:
+def best_rate(points: list[dict], snr_db: float, free: bool) -> float:
     """NNCodec's fewest bits a weight at an SNR, over its settings."""
     settings: dict[tuple[int, float], list[dict]] = {}
     for point in points:
+        if point["free"] != free:
+            continue
         key = point["trellis"], point["lambda"]
         settings.setdefault(key, []).append(point)
     return min(_interpolate(curve, snr_db) for curve in settings.values())
@@ -129,10 +144,15 @@ def print_table(found: list[Rate]) -> None:
     for (method, level), rates in rows.items():
         cells = "|".join(_cell(rates[model]) for model in models)
         compared = [r.excess for r in rates.values() if r.peer_bits]
-        mean = f"{np.mean(compared):+.1f} %" if compared else ""
+        own = [r.excess_own for r in rates.values() if r.peer_bits]
+        mean = ""
+        if compared:
+            mean = f"{np.mean(compared):+.1f} ({np.mean(own):+.1f}) %"
         print(f"| {method} | {level} |{cells}| {mean} |")
 
 
 def _cell(rate: Rate) -> str:
-    excess = f" ({rate.excess:+.1f})" if rate.peer_bits else ""
+    excess = ""
+    if rate.peer_bits:
+        excess = f" {rate.excess:+.1f} ({rate.excess_own:+.1f})"
     return f"{rate.bits:.3f}{excess}"

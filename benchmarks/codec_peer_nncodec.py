@@ -159,14 +159,22 @@ def best_view(array: np.ndarray) -> np.ndarray:
 
 
 def distortion(arrays: dict[str, np.ndarray]) -> list[dict]:
-    """Rate and distortion of NNCodec's quantizers over their parameters."""
-    weights = [best_view(a) for a in arrays.values() if a.any()]
-    return [
-        {"trellis": trellis, "lambda": rate_weight, "alpha": float(alpha)}
-        | distortion_at(weights, trellis, rate_weight, float(alpha))
-        for trellis, rate_weight in itertools.product((0, 1), _LAMBDAS)
-        for alpha in _STEPS[trellis]
-    ]
+    """Rate and distortion of NNCodec's quantizers over their parameters.
+
+    Points with `free` are those of the best view of each tensor, the others
+    those of PyTorch's layout, which NNCodec would take.
+    """
+    found = []
+    kernels = [a for a in arrays.values() if a.any()]
+    for free in (True, False):
+        weights = [best_view(a) if free else views(a)[0] for a in kernels]
+        found += [
+            {"free": free, "trellis": trellis, "lambda": rate_weight}
+            | distortion_at(weights, trellis, rate_weight, float(alpha))
+            for trellis, rate_weight in itertools.product((0, 1), _LAMBDAS)
+            for alpha in _STEPS[trellis]
+        ]
+    return found
 
 
 def distortion_at(
