@@ -7,9 +7,7 @@ does. An array without elements is no bytes at all.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -24,6 +22,7 @@ from keras_squeeze.codecs.codec import Codec, EncodedItem, describe
 from keras_squeeze.codecs.context_mixing_coder import Decoder, Encoder
 from keras_squeeze.codecs.context_mixing_header import Header
 from keras_squeeze.codecs.context_mixing_reference import Scan
+from keras_squeeze.codecs.threads import map_threads
 from keras_squeeze.codecs.trellis import Trellis
 from keras_squeeze.errors import CorruptArtifactError
 
@@ -325,8 +324,5 @@ def _each(
     function: Callable[[_T], _R], items: Sequence[_T], size: int
 ) -> list[_R]:
     """Calls the function for all items, in threads where that is faster."""
-    workers = min(len(items), os.cpu_count() or 1)
-    if workers < 2 or size < _THREADED or kernel.kernel() is None:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, items))
+    one = size < _THREADED or kernel.kernel() is None
+    return map_threads(function, items, 1 if one else None)
