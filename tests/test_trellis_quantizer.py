@@ -29,7 +29,7 @@ def snr_db(weights, tensor):
 
 
 @pytest.mark.parametrize("granularity", ["per_tensor", "per_channel"])
-@pytest.mark.parametrize("bits", [2, 3, 4, 5, 8, 16])
+@pytest.mark.parametrize("bits", [3, 4, 5, 8, 16])
 def test_contract(bits, granularity):
     check_quantizer(
         quantizers.get("trellis", bits=bits, granularity=granularity)
@@ -110,7 +110,7 @@ def test_equal_importance_is_none():
     assert np.array_equal(even.codes, plain.encode(weights).codes)
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+@pytest.mark.parametrize("bits", [3, 4, 8, 16])
 def test_codes_stay_in_range(bits):
     weights = normal(64, 64) ** 3
     tensor = TrellisQuantizer(8, bits=bits).encode(weights)
@@ -239,3 +239,9 @@ def test_states_are_those_of_the_machine():
     assert [TrellisQuantizer(s).states for s in STATES] == list(STATES)
     tensor = TrellisQuantizer(16).encode(normal(4, 4))
     assert tensor.trellis == Trellis(16, "matrix", 1)
+
+
+@pytest.mark.parametrize("bits", [1, 2])
+def test_too_few_bits_for_two_grids_are_refused(bits):
+    with pytest.raises(SqueezeError, match=f"bits={bits}"):
+        TrellisQuantizer(bits=bits)

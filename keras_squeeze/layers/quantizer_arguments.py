@@ -61,5 +61,5 @@ def quantizer_arguments(quantizer: Quantizer) -> dict[str, Any]:
     identifier = own["id"] if list(own) == ["id"] else own
     return {
         "kernel_quantizer": identifier,
-        **{key: config[key] for key in shared},
+        **{key: config.get(key) for key in shared},
     }

@@ -88,7 +88,7 @@ def get(
             `"id"` and arguments, as `get_config` returns it; or a `Quantizer`,
             which is returned as it is.
         **defaults: Arguments for the quantizer where the identifier does not
-            give them, as `bits=4`.
+            give them, as `bits=4`; `None` is the quantizer's own default.
 
     Returns:
         `Quantizer`.
@@ -102,6 +102,7 @@ def get(
     """
     if isinstance(identifier, Quantizer):
         return identifier
+    defaults = {k: v for k, v in defaults.items() if v is not None}
     if isinstance(identifier, str):
         return registry.create(identifier, defaults)
     if isinstance(identifier, Mapping) and isinstance(

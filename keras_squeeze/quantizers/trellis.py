@@ -43,6 +43,9 @@ _NARROW_CODE = 127
 _FORBIDDEN = np.float32(1e30)
 
 
+_LEAST_BITS = 3
+
+
 class TrellisQuantizer(RateDistortionQuantizer):
     """Quantizer whose codes follow a trellis, chosen by error and bits.
 
@@ -103,6 +106,12 @@ class TrellisQuantizer(RateDistortionQuantizer):
             raise SqueezeError(
                 f"Expected `states` to be one of {STATES}. Received: "
                 f"states={states!r}"
+            )
+        if bits < _LEAST_BITS:
+            raise SqueezeError(
+                f"Expected `bits` of at least {_LEAST_BITS}: two interleaved "
+                "grids need codes beyond -1, 0 and 1. Received: "
+                f"bits={bits!r}"
             )
         self.states = states
 
