@@ -77,7 +77,8 @@ def export(
             memory-like speed in NumPy alone; `"small"` takes the fewest
             bytes and decodes a few million weights a second; `"auto"` takes
             the small codec where it saves more than 1 %, for up to 4 million
-            weights. Defaults to `"auto"`.
+            weights; where no kernels are compiled (`native.available()`) it
+            is `"fast"`. Defaults to `"auto"`.
         snr_db: Optional float. Quantizes kernels to this mean
             signal-to-noise ratio of their weights, in decibels: 6 more are
             about one more bit a weight.
