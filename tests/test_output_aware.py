@@ -9,7 +9,7 @@ from keras_squeeze.quantizers import (
     output_error,
     quantize_output_aware,
 )
-from keras_squeeze.quantizers.output_aware_feedback import corrections
+from keras_squeeze.quantizers.gram_matrix import GramMatrix
 from keras_squeeze.quantizers.trellis_chains import follow_machine
 
 
@@ -89,7 +89,7 @@ def test_output_error_is_that_of_the_outputs():
 def test_corrections_are_the_best_ones():
     inputs = correlated_inputs(300, 12)
     gram = inputs.T @ inputs
-    matrix = corrections(gram, damping=1e-9)
+    matrix = GramMatrix(gram).corrections(np.arange(len(gram)), 1e-9)
     first, rest = inputs[:, 0], inputs[:, 1:]
     # An error of 1 in the first input, made up for by all others.
     best = np.linalg.lstsq(rest, -first, rcond=None)[0]
@@ -185,3 +185,29 @@ def test_not_finite_weights_are_named():
     kernel = np.full((6, 4), np.inf)
     with pytest.raises(NonFiniteError, match=r"dense/kernel"):
         quantize_output_aware(kernel, np.eye(6), 0.1, name="dense/kernel")
+
+
+def test_a_gram_matrix_is_factorized_once_for_an_order():
+    inputs = correlated_inputs(300, 100)
+    gram = GramMatrix(inputs.T @ inputs)
+    order = np.arange(100)
+    first = gram.corrections(order, 0.01)
+    assert gram.corrections(order, 0.01) is first
+    back = gram.corrections(order[::-1], 0.01)
+    damped = gram.matrix + 0.01 * gram.matrix.diagonal().mean() * np.eye(100)
+    assert np.allclose(first.T @ first @ damped, np.eye(100), atol=1e-6)
+    turned = damped[::-1, ::-1]
+    assert np.allclose(back.T @ back @ turned, np.eye(100), atol=1e-6)
+
+
+def test_a_prepared_gram_matrix_gives_the_same_codes():
+    inputs = correlated_inputs(300, 24)
+    kernel, gram = normal(24, 10), inputs.T @ inputs
+    prepared = GramMatrix(gram)
+    for states in (None, 8):
+        plain = quantize_output_aware(kernel, gram, 0.3, states=states)
+        again = quantize_output_aware(kernel, prepared, 0.3, states=states)
+        assert np.array_equal(plain.codes, again.codes)
+        assert output_error(kernel, plain, gram) == pytest.approx(
+            output_error(kernel, plain, prepared)
+        )

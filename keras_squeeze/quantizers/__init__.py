@@ -12,6 +12,7 @@ from keras_squeeze.quantizers.allocation import (
     allocate,
     snr_db_of_quality,
 )
+from keras_squeeze.quantizers.gram_matrix import GramMatrix
 from keras_squeeze.quantizers.layout import from_canonical, to_canonical
 from keras_squeeze.quantizers.mean_squared_error import (
     MeanSquaredErrorQuantizer,
@@ -36,6 +37,7 @@ __all__ = [
     "GRANULARITIES",
     "AbsMaxQuantizer",
     "Allocation",
+    "GramMatrix",
     "MeanSquaredErrorQuantizer",
     "QuantizedTensor",
     "Quantizer",

@@ -23,6 +23,7 @@ from keras_squeeze.quantizers.allocation_problem import (
     quantizer_maker,
 )
 from keras_squeeze.quantizers.allocation_search import search_exponent
+from keras_squeeze.quantizers.gram_matrix import GramMatrix
 from keras_squeeze.quantizers.quantized_tensor import QuantizedTensor
 from keras_squeeze.quantizers.quantizer import finite_float32
 from keras_squeeze.quantizers.rate_distortion_size import estimate_bytes
@@ -66,7 +67,7 @@ def allocate(
     states: int | None = 8,
     kinds: Mapping[str, str] | None = None,
     importance: Mapping[str, NDArray[Any]] | None = None,
-    grams: Mapping[str, NDArray[Any]] | None = None,
+    grams: Mapping[str, NDArray[Any] | GramMatrix] | None = None,
     size: Size | None = None,
     rate_weight: float = 1.0,
     target: str = "fast",
@@ -95,7 +96,8 @@ def allocate(
             comparable between tensors. Defaults to `None`: every tensor's
             error counts relative to its mean square.
         grams: Optional mapping from some of the names to Gram matrices of
-            their layers' inputs. These tensors are quantized by
+            their layers' inputs, or `GramMatrix`es where one is used for
+            several allocations. These tensors are quantized by
             `quantize_output_aware`, and the error that counts is that of
             their outputs, relative to the outputs' square. Not together with
             `importance`. Defaults to `None`.

@@ -18,6 +18,7 @@ from keras_squeeze.quantizers.allocation_measure import (
     relative_measure,
     weighted_measure,
 )
+from keras_squeeze.quantizers.gram_matrix import GramMatrix
 from keras_squeeze.quantizers.output_aware import (
     output_error,
     quantize_output_aware,
@@ -85,7 +86,7 @@ class AllocationProblem:
         self,
         tensors: dict[str, NDArray[np.float32]],
         importance: Mapping[str, NDArray[Any]] | None,
-        grams: Mapping[str, NDArray[Any]],
+        grams: Mapping[str, NDArray[Any] | GramMatrix],
         kinds: Mapping[str, str],
         quantizer: Callable[[float], RateDistortionQuantizer],
         executor: Executor | None,
@@ -99,7 +100,9 @@ class AllocationProblem:
                 f"importance of {sorted(importance)}, grams of {sorted(grams)}"
             )
         self._importance = checked or {}
-        self._grams = grams
+        self._grams = {
+            name: GramMatrix.of(gram, name) for name, gram in grams.items()
+        }
         self._kinds = kinds
         self._quantizer = quantizer
         self._map = map if executor is None else executor.map

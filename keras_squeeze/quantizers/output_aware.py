@@ -21,12 +21,12 @@ from keras_squeeze.codecs.kernel_geometry import (
 )
 from keras_squeeze.codecs.trellis import STATES, Trellis
 from keras_squeeze.errors import SqueezeError
+from keras_squeeze.quantizers.gram_matrix import GramMatrix
 from keras_squeeze.quantizers.output_aware_feedback import (
     RowChooser,
     ScalarRows,
     TrellisRows,
     chain_order,
-    corrections,
     feed_back,
 )
 from keras_squeeze.quantizers.quantized_tensor import QuantizedTensor
@@ -53,7 +53,7 @@ from keras_squeeze.quantizers.trellis_chains import chain_count
 
 def quantize_output_aware(
     kernel: NDArray[Any],
-    gram: NDArray[Any],
+    gram: NDArray[Any] | GramMatrix,
     step: float,
     rate_weight: float = 1.0,
     damping: float = 0.01,
@@ -73,7 +73,8 @@ def quantize_output_aware(
             the kernels of dense layers and convolutions.
         gram: Array of shape `(inputs, inputs)`, where `inputs` is the product
             of all axes but the last: the sum (or mean) of `outer(x, x)` over
-            samples, and over positions in case of a convolution.
+            samples, and over positions in case of a convolution. A
+            `GramMatrix` of it saves work where the kernel is quantized again.
         step: Float. The scale of all codes.
         rate_weight: Float. What bits weigh, in units of the exchange rate of
             a fine uniform grid. Defaults to `1.0`.
@@ -108,17 +109,18 @@ def quantize_output_aware(
     """
     values = finite_float32(kernel, name)
     matrix = values.reshape(-1, values.shape[-1] if values.ndim else 1)
-    hessian = _hessian(gram, len(matrix), name)
+    inputs = GramMatrix.of(gram, name)
+    inputs.check_inputs(len(matrix))
     _check_arguments(step, rate_weight, damping, states)
     scale = rounded_step(step, values)
     in_steps = (matrix / scale[0, 0]).astype(np.float32)
     codes = np.zeros(matrix.shape, np.int32)
     shape = values.shape or (1,)
-    scan = _scan(shape, hessian, states)
+    scan = _scan(shape, inputs, states)
     if codes.size:
         multiplier = rate_weight * scan.exchange_rate
         codes = _choose_codes(
-            in_steps, hessian, shape, scan, multiplier, damping
+            in_steps, inputs, shape, scan, multiplier, damping
         )
     return packed_codes(
         codes.reshape(values.shape), scale, trellis=scan.trellis
@@ -126,24 +128,27 @@ def quantize_output_aware(
 
 
 def output_error(
-    kernel: NDArray[Any], tensor: QuantizedTensor, gram: NDArray[Any]
+    kernel: NDArray[Any],
+    tensor: QuantizedTensor,
+    gram: NDArray[Any] | GramMatrix,
 ) -> float:
     """The squared error of the outputs, relative to their square.
 
     Args:
         kernel: Array of floats, the original.
         tensor: `QuantizedTensor` of the same shape.
-        gram: Array of shape `(inputs, inputs)`.
+        gram: Array of shape `(inputs, inputs)`, or the `GramMatrix` of it.
 
     Returns:
         Float, 0 without any output.
     """
+    products = gram.matrix if isinstance(gram, GramMatrix) else gram
     matrix = np.asarray(kernel, np.float64)
     matrix = matrix.reshape(-1, matrix.shape[-1])
     error = tensor.dequantize().astype(np.float64).reshape(matrix.shape)
     error -= matrix
-    energy = float(np.sum(matrix * (gram @ matrix)))
-    return float(np.sum(error * (gram @ error))) / energy if energy else 0.0
+    energy = float(np.sum(matrix * (products @ matrix)))
+    return float(np.sum(error * (products @ error))) / energy if energy else 0.0
 
 
 class _Scan(NamedTuple):
@@ -158,13 +163,13 @@ class _Scan(NamedTuple):
 
 def _scan(
     shape: tuple[int, ...],
-    hessian: NDArray[np.float64],
+    inputs: GramMatrix,
     states: int | None,
 ) -> _Scan:
     kind = default_kind(shape)
     if states is None:
         # The errors of strong inputs are the hardest to make up for.
-        order = np.argsort(-hessian.diagonal(), kind="stable")
+        order = np.argsort(-inputs.matrix.diagonal(), kind="stable")
         geometry = geometry_of(shape, kind)
         return _Scan(geometry, order, (SCALAR,), EXCHANGE_RATE, None)
     # Chains along the channels of an input: errors feed back between inputs.
@@ -177,15 +182,15 @@ def _scan(
 
 def _choose_codes(
     in_steps: NDArray[np.float32],
-    hessian: NDArray[np.float64],
+    inputs: GramMatrix,
     shape: tuple[int, ...],
     scan: _Scan,
     multiplier: float,
     damping: float,
 ) -> NDArray[np.int32]:
     order = scan.order
-    correction = corrections(hessian[np.ix_(order, order)], damping)
-    alive = hessian.diagonal() > 0
+    correction = inputs.corrections(order, damping)
+    alive = inputs.matrix.diagonal() > 0
     target = np.where(alive[:, None], in_steps, np.float32(0))[order]
     codes = first_codes(in_steps)
     count = table_size(in_steps)
@@ -214,24 +219,6 @@ def _chooser(scan: _Scan, costs: NDArray[np.float32]) -> RowChooser:
     return TrellisRows(
         costs, trellis.states, trellis.chains, scan.geometry.taps
     )
-
-
-def _hessian(gram: NDArray[Any], inputs: int, name: str) -> NDArray[np.float64]:
-    matrix = np.asarray(gram, np.float64)
-    where = name or "the kernel"
-    if matrix.shape != (inputs, inputs):
-        raise SqueezeError(
-            f"Expected a Gram matrix of shape {(inputs, inputs)} for {where}. "
-            f"Received: {matrix.shape}"
-        )
-    finite = bool(np.isfinite(matrix).all())
-    if not finite or (matrix.diagonal() < 0).any():
-        raise SqueezeError(
-            "Expected a finite Gram matrix with no negative squares for "
-            f"{where}. Received: a diagonal from "
-            f"{matrix.diagonal().min()} to {matrix.diagonal().max()}"
-        )
-    return (matrix + matrix.T) / 2
 
 
 def _check_arguments(

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_squeeze.codecs.kernel_geometry import KernelGeometry
-from keras_squeeze.errors import SqueezeError
 from keras_squeeze.quantizers.rate_distortion_choice import cheapest_codes
 from keras_squeeze.quantizers.trellis_chains import LANES
 from keras_squeeze.quantizers.trellis_search import SearchProblem, search_path
@@ -130,7 +129,7 @@ def feed_back(
 
     Args:
         target: float32 array of shape `(inputs, channels)`, in steps.
-        correction: float64 array as `corrections` returns it.
+        correction: float64 array as `GramMatrix.corrections` returns it.
         classes: uint8 array of the shape of `target`.
         chooser: `RowChooser`.
 
@@ -163,7 +162,7 @@ def error_weights(
     """What an error in each input costs that nothing later corrects.
 
     Args:
-        correction: float64 array as `corrections` returns it.
+        correction: float64 array as `GramMatrix.corrections` returns it.
 
     Returns:
         float32 array of shape `(inputs,)` with mean 1.
@@ -171,36 +170,3 @@ def error_weights(
     weights = np.square(1 / correction.diagonal())
     relative: NDArray[np.float32] = weights / weights.mean()
     return relative.astype(np.float32)
-
-
-def corrections(
-    hessian: NDArray[np.float64], damping: float
-) -> NDArray[np.float64]:
-    """How the error of each input moves the later ones.
-
-    The matrix is the upper Cholesky factor of the inverse Hessian: its rows
-    are the optimal corrections, given that earlier inputs are settled.
-
-    Args:
-        hessian: float64 array of shape `(inputs, inputs)`, symmetric, in the
-            order of quantization.
-        damping: Float, what is added to the diagonal, a share of its mean.
-
-    Returns:
-        float64 array of the same shape.
-
-    Raises:
-        SqueezeError: If the Hessian is not positive semidefinite.
-    """
-    mean = float(hessian.diagonal().mean())
-    damped = hessian + np.eye(len(hessian)) * (damping * mean or 1.0)
-    try:
-        # The factor of the inverse, from that of the reversed matrix.
-        lower = np.linalg.cholesky(damped[::-1, ::-1])
-    except np.linalg.LinAlgError as error:
-        raise SqueezeError(
-            "Expected the Gram matrix of real inputs, positive semidefinite. "
-            "Received: one whose least eigenvalue is "
-            f"{np.linalg.eigvalsh(hessian).min():g}"
-        ) from error
-    return np.ascontiguousarray(np.linalg.inv(lower)[::-1, ::-1])

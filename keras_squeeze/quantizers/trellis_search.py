@@ -133,7 +133,11 @@ def _kernel() -> Any:
 
 
 def _address(array: NDArray[Any] | None) -> int | None:
-    return None if array is None else array.ctypes.data
+    if array is None:
+        return None
+    # `array.ctypes` takes three times as long, for every input of a layer.
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 @functools.cache

@@ -20,7 +20,11 @@ from keras_squeeze.surgery.layer_tree import (
 )
 
 if TYPE_CHECKING:
-    from keras_squeeze.quantizers import Allocation, QuantizedTensor
+    from keras_squeeze.quantizers import (
+        Allocation,
+        GramMatrix,
+        QuantizedTensor,
+    )
 
 #: Smaller kernels stay as they are: their step would cost what it saves.
 SMALLEST_KERNEL = 64
@@ -67,7 +71,7 @@ def allocate_kernels(
     profile: str,
     filters: Filters = None,
     importance: Mapping[str, np.ndarray] | None = None,
-    grams: Mapping[str, np.ndarray] | None = None,
+    grams: Mapping[str, np.ndarray | GramMatrix] | None = None,
     size: Callable[[str, QuantizedTensor], int] | None = None,
 ) -> tuple[dict[int, QuantizedTensor], Allocation]:
     """Quantizes copies of a model's kernels, a step a tensor.

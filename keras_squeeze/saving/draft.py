@@ -16,7 +16,7 @@ from keras_squeeze import artifact
 from keras_squeeze.artifact import Artifact, TensorInput
 from keras_squeeze.artifact.tensor_encoding import encode_tensors
 from keras_squeeze.errors import SqueezeError
-from keras_squeeze.quantizers import QuantizedTensor
+from keras_squeeze.quantizers import GramMatrix, QuantizedTensor
 from keras_squeeze.saving.allocating import Target, allocate_kernels
 from keras_squeeze.saving.model_config import describe_model
 from keras_squeeze.surgery import describe_quantized_layers
@@ -99,6 +99,10 @@ def fit(
         SqueezeError: If no quantization makes the file so small.
     """
     target, rest = Target(snr_db=_FIRST_SNR_DB), 0
+    # Factorized once for all attempts.
+    prepared = {k: GramMatrix(g, k) for k, g in (grams or {}).items()}
+    # The first attempt only tells what is not kernels: weights will do.
+    inputs: dict[str, GramMatrix] = {}
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(_ATTEMPTS):
             draft.quantized, allocation = allocate_kernels(
@@ -107,7 +111,7 @@ def fit(
                 draft.profile,
                 filters,
                 importance,
-                grams,
+                inputs,
                 size=lambda _, tensor: _coded_bytes(tensor, draft.profile),
             )
             written = draft.write(os.path.join(folder, "draft.h5"))
@@ -117,6 +121,7 @@ def fit(
             # What is not kernels: config, other variables, the container.
             rest = max(rest, written.file_bytes - allocation.num_bytes)
             target = Target(max_bytes=_room(draft.model, max_bytes, rest))
+            inputs = prepared
     raise SqueezeError(
         f"Expected a quantization that fits {max_bytes} bytes. Received: "
         f"{written.file_bytes} bytes after {_ATTEMPTS} attempts"
