@@ -1,25 +1,31 @@
-"""What `MagnitudePruning` costs a training step, beside a plain `fit`.
+"""What pruning costs a training step, beside a plain `fit`.
 
-All variants train the digits network of 320,714 parameters in one process,
-each in one long `fit`. Only one runs at a time: a baton goes round, in random
-order, and lets its holder make 100 steps. A variant's figure is the CPU time
-of the process in its turns, so that other work on the machine counts little;
-the ratio is the median of the ratios to the plain turns of the same rounds.
+All variants train the same network in one process, each in one long `fit`.
+Only one runs at a time: a baton goes round, in random order, and lets its
+holder make some steps. Turns of 100 steps together, as many as lie between two
+updates of the masks, make a round. A variant's figure is the CPU time of the
+process in its turns, so that other work on the machine counts little; the
+ratio is the median of the ratios to the plain variant in the same rounds.
 
-    python benchmarks/pruning_overhead.py --rounds 20
+    python benchmarks/pruning_overhead.py --model small --rounds 20
+    python benchmarks/pruning_overhead.py --model large --rounds 5
 
-TensorFlow Model Optimization is measured in the same way if it is installed
-together with tf_keras, against a plain `fit` of tf_keras.
+`small` is the digits network of 320,714 parameters in batches of 64, `large`
+three Dense layers of 25.1 million in batches of 128. TensorFlow Model
+Optimization is measured in the same way if it is installed together with
+tf_keras, against a plain `fit` of tf_keras.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import random
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,11 +33,75 @@ import numpy as np
 import keras_squeeze as ks
 from keras_squeeze.cli import demo_recipe as recipe
 
+#: Steps between updates of the masks; a round has as many and holds one.
 FREQUENCY = 100
-#: As long as an update is away from the next: each turn holds one.
-TURN = FREQUENCY
 WARM_UP_TURNS = 1
-TARGET_RATIO = 1.03
+#: What is measured against a plain `fit`, by name.
+PRUNINGS: dict[str, dict[str, Any]] = {
+    "magnitude": {},
+    "magnitude, splicing": {"regrowth": "splicing"},
+    "taylor": {"criterion": "taylor"},
+    "magnitude, every step": {"frequency": 1},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A network to train, under Keras 3 or tf_keras.
+
+    Args:
+        build: Callable that takes either package and gives a model.
+        shape: Tuple of integers. The shape of a sample.
+        batch_size: Integer.
+        turn: Integer. Steps between two handovers of the baton.
+        target: Float. The highest ratio that "magnitude" should cost.
+        prunings: Names of what to measure.
+    """
+
+    build: Callable[[Any], Any]
+    shape: tuple[int, ...]
+    batch_size: int
+    turn: int
+    target: float
+    prunings: tuple[str, ...]
+
+
+def build_small(package: Any) -> Any:
+    layers = package.layers
+    same = {"padding": "same", "activation": "relu"}
+    return package.Sequential(
+        [
+            package.Input((16, 16, 1)),
+            layers.Conv2D(32, 3, **same),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, **same),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, **same),
+            layers.Flatten(),
+            layers.Dense(256, activation="relu"),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+def build_large(package: Any) -> Any:
+    layers = package.layers
+    return package.Sequential(
+        [
+            package.Input((1024,)),
+            layers.Dense(4096, activation="relu"),
+            layers.Dense(4096, activation="relu"),
+            layers.Dense(1000, activation="softmax"),
+        ]
+    )
+
+
+TASKS = {
+    "small": Task(
+        build_small, (16, 16, 1), recipe.BATCH_SIZE, 100, 1.03, tuple(PRUNINGS)
+    ),
+    "large": Task(build_large, (1024,), 128, 20, 1.02, tuple(PRUNINGS)[:3]),
+}
 
 
 class Baton:
@@ -41,8 +111,8 @@ class Baton:
     the end of a batch falls into the turn.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, turn: int) -> None:
+        self.name, self._turn = name, turn
         self.go, self.done = threading.Event(), threading.Event()
         self.cpu: list[float] = []
         self.wall: list[float] = []
@@ -51,7 +121,7 @@ class Baton:
 
     def begin_batch(self) -> None:
         """Waits for the baton if a turn begins."""
-        if self.steps % TURN == 0:
+        if self.steps % self._turn == 0:
             self.go.wait()
             self.go.clear()
             self._clocks = time.process_time(), time.perf_counter()
@@ -59,9 +129,13 @@ class Baton:
     def end_batch(self) -> None:
         """Stops the clocks and passes the baton on if a turn ends."""
         self.steps += 1
-        if self.steps % TURN == 0:
-            self.cpu.append((time.process_time() - self._clocks[0]) / TURN)
-            self.wall.append((time.perf_counter() - self._clocks[1]) / TURN)
+        if self.steps % self._turn == 0:
+            self.cpu.append(
+                (time.process_time() - self._clocks[0]) / self._turn
+            )
+            self.wall.append(
+                (time.perf_counter() - self._clocks[1]) / self._turn
+            )
             self.done.set()
 
     def callback(self, base: type):
@@ -98,23 +172,23 @@ class Baton:
             raise SystemExit(f"{self.name}: {self.error!r}")
 
 
-def keras_variant(name: str, x, y, callbacks: list) -> Baton:
-    model = recipe.build_digits_model()
+def keras_variant(name: str, task: Task, x, y, callbacks: list) -> Baton:
+    model = task.build(keras)
     model.compile("adam", "sparse_categorical_crossentropy")
-    baton = Baton(name)
+    baton = Baton(name, task.turn)
     callbacks = [*callbacks, baton.callback(keras.callbacks.Callback)]
-    baton.start(lambda: fit(model, x, y, callbacks))
+    baton.start(lambda: fit(model, task, x, y, callbacks))
     return baton
 
 
-def tfmot_variants(x, y) -> dict[str, Baton]:
+def tfmot_variants(task: Task, x, y) -> dict[str, Baton]:
     import tensorflow_model_optimization as tfmot
     import tf_keras
 
     sparsity = tfmot.sparsity.keras
     batons = {}
     for name in ("tf_keras plain", "TFMOT prune_low_magnitude"):
-        model = legacy_model(tf_keras)
+        model = task.build(tf_keras)
         callbacks = []
         if name != "tf_keras plain":
             schedule = sparsity.PolynomialDecay(
@@ -123,105 +197,87 @@ def tfmot_variants(x, y) -> dict[str, Baton]:
             model = sparsity.prune_low_magnitude(model, schedule)
             callbacks = [sparsity.UpdatePruningStep()]
         model.compile("adam", "sparse_categorical_crossentropy")
-        batons[name] = baton = Baton(name)
+        batons[name] = baton = Baton(name, task.turn)
         callbacks.append(baton.callback(tf_keras.callbacks.Callback))
-        baton.start(lambda m=model, c=callbacks: fit(m, x, y, c))
+        baton.start(lambda m=model, c=callbacks: fit(m, task, x, y, c))
     return batons
 
 
-def legacy_model(tf_keras):
-    layers = tf_keras.layers
-    same = {"padding": "same", "activation": "relu"}
-    return tf_keras.Sequential(
-        [
-            tf_keras.Input((16, 16, 1)),
-            layers.Conv2D(32, 3, **same),
-            layers.MaxPooling2D(),
-            layers.Conv2D(64, 3, **same),
-            layers.MaxPooling2D(),
-            layers.Conv2D(64, 3, **same),
-            layers.Flatten(),
-            layers.Dense(256, activation="relu"),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-
-
-def fit(model, x, y, callbacks: list) -> None:
+def fit(model, task: Task, x, y, callbacks: list) -> None:
     model.fit(
         x,
         y,
-        batch_size=recipe.BATCH_SIZE,
+        batch_size=task.batch_size,
         shuffle=False,
         verbose=0,
         callbacks=callbacks,
     )
 
 
-def make_batons(x, y) -> dict[str, Baton]:
-    def pruning(frequency: int):
-        schedule = ks.schedules.PolynomialDecay(0.0, 0.9, 0, 2000)
-        return [ks.callbacks.MagnitudePruning(schedule, frequency=frequency)]
-
-    batons = {
-        name: keras_variant(name, x, y, callbacks)
-        for name, callbacks in {
-            "Keras plain": [],
-            f"MagnitudePruning({FREQUENCY})": pruning(FREQUENCY),
-            "MagnitudePruning(1)": pruning(1),
-        }.items()
-    }
-    if all(
-        importlib.util.find_spec(package)
-        for package in ("tensorflow_model_optimization", "tf_keras")
-    ):
-        batons |= tfmot_variants(x, y)
+def make_batons(task: Task, x, y, with_peer: bool) -> dict[str, Baton]:
+    schedule = ks.schedules.PolynomialDecay(0.0, 0.9, 0, 2000)
+    batons = {"Keras plain": keras_variant("Keras plain", task, x, y, [])}
+    for name in task.prunings:
+        arguments = {"frequency": FREQUENCY, **PRUNINGS[name]}
+        pruning = ks.callbacks.Pruning(schedule, **arguments)
+        batons[name] = keras_variant(name, task, x, y, [pruning])
+    packages = ("tensorflow_model_optimization", "tf_keras")
+    if with_peer and all(map(importlib.util.find_spec, packages)):
+        batons |= tfmot_variants(task, x, y)
     return batons
 
 
-def ratios(batons: dict[str, Baton], name: str) -> np.ndarray:
+def rounds(times: list[float], task: Task) -> np.ndarray:
+    """The time a step in each round, the mean over its turns."""
+    turns = np.array(times[WARM_UP_TURNS:])
+    return turns.reshape(-1, FREQUENCY // task.turn).mean(axis=1)
+
+
+def ratios(batons: dict[str, Baton], name: str, task: Task) -> np.ndarray:
     """A variant's CPU time over that of its plain `fit`, round by round."""
     legacy = name.startswith(("tf_keras", "TFMOT"))
     plain = batons["tf_keras plain" if legacy else "Keras plain"]
-    return np.divide(
-        batons[name].cpu[WARM_UP_TURNS:], plain.cpu[WARM_UP_TURNS:]
-    )
+    return rounds(batons[name].cpu, task) / rounds(plain.cpu, task)
 
 
-def print_table(batons: dict[str, Baton]) -> None:
+def print_table(batons: dict[str, Baton], task: Task) -> None:
     print(
         f"{'variant':<28}{'CPU ms/step':>12}{'ratio':>8}"
         f"{'[quartiles]':>16}{'best wall ms':>14}"
     )
     for name, baton in batons.items():
-        low, middle, high = np.percentile(ratios(batons, name), [25, 50, 75])
+        ratio = ratios(batons, name, task)
+        low, middle, high = np.percentile(ratio, [25, 50, 75])
         print(
-            f"{name:<28}{np.median(baton.cpu[WARM_UP_TURNS:]) * 1e3:>12.2f}"
+            f"{name:<28}{np.median(rounds(baton.cpu, task)) * 1e3:>12.2f}"
             f"{middle:>8.3f}"
             f"{f'[{low:.2f}..{high:.2f}]':>16}"
-            f"{min(baton.wall[WARM_UP_TURNS:]) * 1e3:>14.2f}"
+            f"{min(rounds(baton.wall, task)) * 1e3:>14.2f}"
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=sorted(TASKS), default="small")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--no-peer", action="store_true")
     args = parser.parse_args()
-    turns = args.rounds + WARM_UP_TURNS
+    task = TASKS[args.model]
+    turns = args.rounds * FREQUENCY // task.turn + WARM_UP_TURNS
     rng = np.random.default_rng(0)
-    samples = recipe.BATCH_SIZE * TURN * (turns + 1)
-    x = rng.random((samples, 16, 16, 1), dtype=np.float32)
+    samples = task.batch_size * task.turn * (turns + 1)
+    x = rng.random((samples, *task.shape), dtype=np.float32)
     y = rng.integers(0, 10, samples)
-    batons = make_batons(x, y)
+    batons = make_batons(task, x, y, not args.no_peer)
     order = list(batons.values())
     for done in range(turns):
         random.Random(done).shuffle(order)
         for baton in order:
             baton.turn()
-    print_table(batons)
-    ratio = np.median(ratios(batons, f"MagnitudePruning({FREQUENCY})"))
-    reached = "reached" if ratio <= TARGET_RATIO else "MISSED"
-    print(f"target: at most {TARGET_RATIO} at frequency {FREQUENCY}: {reached}")
+    print_table(batons, task)
+    ratio = np.median(ratios(batons, "magnitude", task))
+    reached = "reached" if ratio <= task.target else "MISSED"
+    print(f"target: magnitude at most {task.target}: {reached}")
 
 
 if __name__ == "__main__":

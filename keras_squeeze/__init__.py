@@ -20,8 +20,10 @@ _SUBMODULES = (
     "layers",
     "pruning",
     "quantizers",
+    "report",
     "saving",
     "schedules",
+    "shrinking",
     "surgery",
     "testing",
 )
@@ -32,6 +34,8 @@ _NAMES = {
     "load_model": "keras_squeeze.saving",
     "load_weights": "keras_squeeze.saving",
     "quantize": "keras_squeeze.surgery",
+    "shrink": "keras_squeeze.shrinking",
+    "summary": "keras_squeeze.model_summary",
     "unpack": "keras_squeeze.saving",
     "verify": "keras_squeeze.artifact",
 }
@@ -47,17 +51,21 @@ if TYPE_CHECKING:
     from keras_squeeze import layers as layers
     from keras_squeeze import pruning as pruning
     from keras_squeeze import quantizers as quantizers
+    from keras_squeeze import report as report
     from keras_squeeze import saving as saving
     from keras_squeeze import schedules as schedules
+    from keras_squeeze import shrinking as shrinking
     from keras_squeeze import surgery as surgery
     from keras_squeeze import testing as testing
     from keras_squeeze.artifact import inspect as inspect
     from keras_squeeze.artifact import verify as verify
     from keras_squeeze.errors import SqueezeError as SqueezeError
+    from keras_squeeze.model_summary import summary as summary
     from keras_squeeze.saving import export as export
     from keras_squeeze.saving import load_model as load_model
     from keras_squeeze.saving import load_weights as load_weights
     from keras_squeeze.saving import unpack as unpack
+    from keras_squeeze.shrinking import shrink as shrink
     from keras_squeeze.surgery import quantize as quantize
 
 

@@ -21,7 +21,9 @@ def compile_kernels():
         building.build(LIBRARY_PATH)
 
 
-if os.environ.get("KERAS_SQUEEZE_NATIVE", "1") == "1":
+# Worker processes of one run find the kernels that the first one compiled.
+_is_worker = "PYTEST_XDIST_WORKER" in os.environ
+if os.environ.get("KERAS_SQUEEZE_NATIVE", "1") == "1" and not _is_worker:
     compile_kernels()
 
 

@@ -73,6 +73,25 @@ def test_fit_a_size_makes_files_that_fit(tmp_path):
         assert float(after) > float(before) - 0.05
 
 
+def test_prune_and_shrink_makes_a_smaller_network(tmp_path):
+    pytest.importorskip("sklearn")
+    path = tmp_path / "shrunk.h5"
+    done = run_example("prune_and_shrink.py", path, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    line = r"([\d,]+) -> ([\d,]+) (parameters|bytes)"
+    found = {
+        unit: (int(before.replace(",", "")), int(after.replace(",", "")))
+        for before, after, unit in re.findall(line, done.stdout)
+    }
+    assert found["parameters"][1] < 0.2 * found["parameters"][0]
+    assert found["bytes"][1] < 0.25 * found["bytes"][0]
+    assert found["bytes"][1] == path.stat().st_size
+    accuracy = re.search(
+        r"accuracy of the reloaded file: ([\d.]+)", done.stdout
+    )
+    assert float(accuracy.group(1)) > 0.95
+
+
 def test_readme_example_runs_as_it_is_printed(tmp_path, monkeypatch, capsys):
     import keras
 

@@ -1,14 +1,25 @@
+import json
+import re
 import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from keras_squeeze import pruning
 from keras_squeeze.errors import SqueezeError, UnknownIdentifierError
-from keras_squeeze.pruning import Magnitude, Unstructured, criteria, patterns
+from keras_squeeze.pruning import (
+    Magnitude,
+    Unstructured,
+    allocations,
+    criteria,
+    patterns,
+    regrowths,
+)
 
+FEW = settings(max_examples=50, deadline=None)
 _KERNELS = hnp.arrays(
     st.sampled_from([np.float16, np.float32, np.float64]),
     hnp.array_shapes(min_dims=1, max_dims=4, max_side=8),
@@ -16,6 +27,7 @@ _KERNELS = hnp.arrays(
 )
 
 
+@FEW
 @given(_KERNELS, st.floats(0, 1, exclude_max=True))
 def test_exactly_the_count_is_pruned_and_one_survives(kernel, sparsity):
     keep = Unstructured().mask(Magnitude().scores(kernel), sparsity)
@@ -25,6 +37,7 @@ def test_exactly_the_count_is_pruned_and_one_survives(kernel, sparsity):
     assert keep.dtype == bool
 
 
+@FEW
 @given(_KERNELS, st.floats(0, 1, exclude_max=True))
 def test_no_pruned_weight_is_larger_than_a_kept_one(kernel, sparsity):
     keep = Unstructured().mask(Magnitude().scores(kernel), sparsity)
@@ -33,6 +46,7 @@ def test_no_pruned_weight_is_larger_than_a_kept_one(kernel, sparsity):
     assert np.abs(kernel[~keep]).max() <= np.abs(kernel[keep]).min()
 
 
+@FEW
 @given(_KERNELS, st.floats(0, 0.9), st.floats(0, 0.9))
 def test_masks_of_growing_sparsity_are_nested(kernel, first, second):
     low, high = sorted((first, second))
@@ -41,6 +55,7 @@ def test_masks_of_growing_sparsity_are_nested(kernel, first, second):
     assert not np.any(late & ~early & (kernel != 0))
 
 
+@FEW
 @given(_KERNELS, st.floats(0, 0.99))
 def test_a_mask_is_recovered_from_the_weights(kernel, sparsity):
     kernel = np.where(kernel == 0, 1, kernel)
@@ -107,34 +122,58 @@ def test_get_takes_name_config_and_object(table, name, kind):
     config = {"class_name": kind.__name__, "config": entry.get_config()}
     assert table.get(config) == entry
     assert table.get(entry) is entry
-    assert repr(entry) == f"{kind.__name__}()"
+    assert table.get(table.serialize(entry)) == entry
+    assert repr(entry).startswith(f"{kind.__name__}(")
 
 
 class Foreign:
-    def scores(self, kernel, gradient=None, activation=None):
+    def scores(self, kernel):
         return kernel
 
-    def mask(self, scores, sparsity):
+    def mask(self, scores, sparsity, channel_axis=(-1,)):
         return scores > 0
 
+    def sparsities(self, scores, names, sparsity, pattern, channel_axes):
+        return [sparsity] * len(scores)
 
-@pytest.mark.parametrize("table", [criteria, patterns])
+    def regrow(self, keep, scores, step, end_step, rng):
+        return keep
+
+
+TABLES = [criteria, patterns, allocations, regrowths]
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_get_takes_any_object_of_the_contract(table):
     foreign = Foreign()
     assert table.get(foreign) is foreign
+    with pytest.raises(SqueezeError, match=r"registered class.*Received: "):
+        table.serialize(foreign)
 
 
-@pytest.mark.parametrize("table", [criteria, patterns])
+@pytest.mark.parametrize("table", TABLES)
+def test_every_name_makes_an_object_that_its_config_makes_again(table):
+    for name in table.registry:
+        if name == "per_layer":
+            continue
+        entry = table.get(name)
+        stored = json.loads(json.dumps(table.serialize(entry)))
+        assert table.get(stored) == entry
+        assert table.get(type(entry).__name__) == entry
+        assert eval(repr(entry), vars(pruning)) == entry
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_unknown_names_list_the_known(table):
-    known = ", ".join(sorted(table.registry))
+    known = re.escape(str(sorted(table.registry)))
     with pytest.raises(
         UnknownIdentifierError, match=rf"{known}.*Received: 'magnitud'"
     ):
         table.get("magnitud")
 
 
-@pytest.mark.parametrize("table", [criteria, patterns])
-@pytest.mark.parametrize("identifier", [None, 3, Magnitude, {"name": "x"}])
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("identifier", [None, 3, Magnitude, ["x"]])
 def test_other_identifiers_are_refused(table, identifier):
     with pytest.raises(SqueezeError, match=r"Expected a .*Received: "):
         table.get(identifier)
@@ -143,3 +182,9 @@ def test_other_identifiers_are_refused(table, identifier):
 def test_a_config_that_does_not_fit_is_refused():
     with pytest.raises(UnknownIdentifierError, match=r"no arg.*Received.*pow"):
         criteria.get({"class_name": "magnitude", "config": {"power": 2}})
+
+
+def test_live_pruning_is_reached_when_it_is_touched():
+    assert {"Pruner", "apply"} <= set(dir(pruning))
+    with pytest.raises(AttributeError, match=r"'prune'; it has .*apply"):
+        pruning.prune  # noqa: B018

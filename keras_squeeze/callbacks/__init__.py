@@ -1,5 +1,17 @@
 """Callbacks that compress a model while it trains."""
 
+from keras_squeeze.callbacks.learning_rate_rewinding import (
+    LearningRateRewinding,
+    RewoundSchedule,
+)
 from keras_squeeze.callbacks.magnitude_pruning import MagnitudePruning
+from keras_squeeze.callbacks.pruning import Pruning
+from keras_squeeze.callbacks.weight_rewinding import WeightRewinding
 
-__all__ = ["MagnitudePruning"]
+__all__ = [
+    "LearningRateRewinding",
+    "MagnitudePruning",
+    "Pruning",
+    "RewoundSchedule",
+    "WeightRewinding",
+]

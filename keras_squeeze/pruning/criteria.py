@@ -7,29 +7,46 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_squeeze.pruning.identifiers import resolve
+from keras_squeeze.pruning.identifiers import resolve, to_config
 from keras_squeeze.registry import Registry
 
 
 @runtime_checkable
 class Criterion(Protocol):
-    """Ranks the weights of one kernel by how much they matter."""
+    """Ranks the weights of one kernel by how much they matter.
+
+    A class attribute `statistics`, a tuple of names, says what has to be
+    gathered while the model trains; a class without it needs nothing but the
+    kernel. The names, all averages over the steps since the masks last
+    changed, as arrays that broadcast to the kernel's shape:
+
+    - `"gradient"`: the mean of the gradient g.
+    - `"gradient_l1"`: the mean of |g|.
+    - `"gradient_l2"`: the root of the mean of g².
+    - `"gradient_times_weight"`: the mean of g · w.
+    - `"activation"`: the root mean square of the layer's input, along the
+      kernel's input axis: `(inputs, 1)` for Dense, `(1, 1, inputs, 1)` for
+      Conv2D.
+    - `"scale"`: |gamma| of the normalization that follows the layer, along
+      the kernel's output channels.
+    """
 
     def scores(
-        self,
-        kernel: NDArray[Any],
-        gradient: NDArray[Any] | None = None,
-        activation: NDArray[Any] | None = None,
+        self, kernel: NDArray[Any], **statistics: NDArray[Any]
     ) -> NDArray[np.floating[Any]]:
         """Gives each weight a score; the higher, the more it matters.
 
         Args:
             kernel: Array of floating-point weights, of any shape.
-            gradient: Optional array of the kernel's shape.
-            activation: Optional array of the layer's inputs.
+            **statistics: The arrays named in `statistics`.
 
         Returns:
-            Floating-point array of the kernel's shape.
+            New floating-point array of the kernel's shape. Weights that are
+            zero have the lowest score, which may be minus infinity, so that
+            those once pruned stay pruned while the sparsity grows.
+
+        Raises:
+            SqueezeError: If a statistic is missing.
         """
         ...
 
@@ -56,3 +73,22 @@ def get(identifier: Any) -> Criterion:
     Magnitude()
     """
     return resolve(registry, Criterion, identifier)
+
+
+def serialize(criterion: Criterion) -> dict[str, Any]:
+    """The dictionary from which `get` makes an equal criterion.
+
+    Args:
+        criterion: A `Criterion` of a registered class.
+
+    Returns:
+        Dictionary with `"class_name"` and `"config"`, ready for JSON.
+
+    Raises:
+        SqueezeError: If the class is not registered.
+
+    Example:
+    >>> serialize(get("magnitude"))
+    {'class_name': 'Magnitude', 'config': {}}
+    """
+    return to_config(registry, criterion)

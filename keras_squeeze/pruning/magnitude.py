@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_squeeze.pruning.configured import Configured
+from keras_squeeze.pruning.statistics import ordered
 
-class Magnitude:
+
+class Magnitude(Configured):
     """Scores a weight by its absolute value.
 
     Zeros have the lowest score there is: weights once pruned stay pruned
-    while the sparsity grows, and the mask can be read off the weights.
+    while the sparsity grows, and the mask can be read off the weights. Pooled
+    over a group it is the group's L1 norm, divided by the group's size.
 
     Example:
     >>> Magnitude().scores(np.array([0.5, -2.0, 0.0]))
@@ -22,38 +26,51 @@ class Magnitude:
         [Han et al., 2015](https://arxiv.org/abs/1506.02626)
     """
 
+    statistics: tuple[str, ...] = ()
+
     def scores(
-        self,
-        kernel: NDArray[Any],
-        gradient: NDArray[Any] | None = None,
-        activation: NDArray[Any] | None = None,
+        self, kernel: NDArray[Any], **statistics: NDArray[Any]
     ) -> NDArray[np.floating[Any]]:
         """Gives each weight its absolute value.
 
         Args:
             kernel: Array of floating-point weights, of any shape.
-            gradient: Not used.
-            activation: Not used.
+            **statistics: Not used.
 
         Returns:
-            Array of the kernel's shape, float32 or wider.
+            Array of the kernel's shape, float32 or float64.
         """
-        # Half-precision types order slowly or, as bfloat16, not at all.
-        dtype = np.float64 if kernel.dtype == np.float64 else np.float32
-        scores: NDArray[np.floating[Any]] = np.abs(
-            kernel.astype(dtype, copy=False)
-        )
+        scores: NDArray[np.floating[Any]] = np.abs(ordered(kernel))
         return scores
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make an equal criterion: none."""
-        return {}
 
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other)
+class WeightL2(Configured):
+    """Scores a weight by its square.
 
-    def __hash__(self) -> int:
-        return hash(type(self))
+    Single weights rank as by `Magnitude`; blocks and channels rank by their
+    L2 norm instead of their L1 norm.
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+    Example:
+    >>> WeightL2().scores(np.array([0.5, -2.0, 0.0]))
+    array([0.25, 4.  , 0.  ])
+
+    References:
+        [Li et al., 2017](https://arxiv.org/abs/1608.08710)
+    """
+
+    statistics: tuple[str, ...] = ()
+
+    def scores(
+        self, kernel: NDArray[Any], **statistics: NDArray[Any]
+    ) -> NDArray[np.floating[Any]]:
+        """Gives each weight its square.
+
+        Args:
+            kernel: Array of floating-point weights, of any shape.
+            **statistics: Not used.
+
+        Returns:
+            Array of the kernel's shape, float32 or float64.
+        """
+        scores: NDArray[np.floating[Any]] = np.square(ordered(kernel))
+        return scores

@@ -211,7 +211,11 @@ def _kernel_variable(layer: Any, attribute: str) -> Any | None:
 
 def to_numpy(variable: Any) -> np.ndarray:
     """The value of a variable as a NumPy array of its own dtype."""
-    return np.asarray(keras.ops.convert_to_numpy(variable.value))
+    value, shape = variable.value, tuple(variable.shape)
+    if not shape:
+        # NumPy cannot read a scalar that is mirrored over devices.
+        value = keras.ops.reshape(value, (1,))
+    return np.asarray(keras.ops.convert_to_numpy(value)).reshape(shape)
 
 
 def _bases(*names: str) -> tuple[type, ...]:

@@ -23,12 +23,13 @@ class StepCounter:
     optimizer suddenly makes two steps a batch where it made one.
 
     Args:
-        model: The `keras.Model` in training.
+        optimizer: The `keras.optimizers.Optimizer` in training, or `None`.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.counts_batches = read_iterations(model) is None
-        self.step = read_iterations(model) or 0
+    def __init__(self, optimizer: Any) -> None:
+        self.counts_batches = read_iterations(optimizer) is None
+        self.step = read_iterations(optimizer) or 0
+        self._optimizer = optimizer
         self._still_batches = 0
         self._unread_batches = 0
         self._steps_per_batch = 1.0
@@ -41,16 +42,11 @@ class StepCounter:
             self._fingerprint = _fingerprint(kernels)
 
     def advance(
-        self,
-        model: Any,
-        batches: int,
-        kernels: list[Kernel],
-        until: int | None,
+        self, batches: int, kernels: list[Kernel], until: int | None
     ) -> None:
         """Moves on after some batches.
 
         Args:
-            model: The `keras.Model` in training.
             batches: Integer. How many batches were trained on.
             kernels: List of `Kernel`, those watched.
             until: Optional integer. The next step that matters, if any.
@@ -59,7 +55,13 @@ class StepCounter:
         if self.counts_batches:
             self.step += batches
         elif not self._moved or self._may_be_near(until):
-            self._read(model, kernels)
+            self._read(kernels)
+
+    def read(self, kernels: list[Kernel]) -> int:
+        """The step as it is now, whether or not one that matters is near."""
+        if not self.counts_batches and self._unread_batches:
+            self._read(kernels)
+        return self.step
 
     def _may_be_near(self, until: int | None) -> bool:
         if until is None:
@@ -67,20 +69,20 @@ class StepCounter:
         fastest = 2 * self._steps_per_batch
         return self._unread_batches * fastest >= until - self.step
 
-    def _read(self, model: Any, kernels: list[Kernel]) -> None:
-        iterations = read_iterations(model)
+    def _read(self, kernels: list[Kernel]) -> None:
+        iterations = read_iterations(self._optimizer)
         batches, self._unread_batches = self._unread_batches, 0
         if iterations is not None and iterations != self.step:
             self._steps_per_batch = abs(iterations - self.step) / batches
             self.step, self._moved = iterations, True
         elif not self._moved:
             self._still_batches += batches
-            self._decide(model, kernels)
+            self._decide(kernels)
 
-    def _decide(self, model: Any, kernels: list[Kernel]) -> None:
+    def _decide(self, kernels: list[Kernel]) -> None:
         # Loss scaling skips steps, and accumulation waits: neither moves the
         # weights, so standing still alone decides nothing.
-        inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        inner = getattr(self._optimizer, "inner_optimizer", self._optimizer)
         accumulated = getattr(inner, "gradient_accumulation_steps", None) or 1
         if self._still_batches < accumulated or self._fingerprint is None:
             return
@@ -89,9 +91,8 @@ class StepCounter:
             self.step += self._still_batches
 
 
-def read_iterations(model: Any) -> int | None:
-    """The steps the model's optimizer has made; `None` without optimizer."""
-    optimizer = getattr(model, "optimizer", None)
+def read_iterations(optimizer: Any) -> int | None:
+    """The steps that an optimizer has made; `None` without one."""
     if optimizer is None:
         return None
     try:
