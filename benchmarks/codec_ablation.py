@@ -19,14 +19,14 @@ from codec_variants import Patch
 from keras_squeeze import codecs
 
 _C, _SCAN = "context_mixing.c", "context_mixing_scan.h"
-_LOAD = "s->node_slots + node, &s->first_slot, &mixture);"
+_LOAD = "&s->first_slot, &mixture, decoding);"
 _ENTRY = "int64_t ks_context_mixing(ks_context_mixing_job *job) {"
 _LEARN = "weights[i] = clip(weights[i] + step"
 _START = "job->weights[i] = 2097152 / CONTEXTS;"
 _CONTEXTS = (
     "scale expected from channel and input",
     "channel mean and input mean, apart",
-    "mean of the weights just decoded",
+    "prediction and its errors, or mean of the weights just decoded",
     "neighbouring taps, or previous channel",
     "this filter so far, or two weights before",
     "size of the predicted value",
@@ -40,7 +40,7 @@ def _without_context(index: int) -> tuple[Patch, ...]:
 
 
 _NO_LEARNING = (_C, _LEARN, "weights[i] = clip(weights[i] + 0 * step")
-_PRIOR = "*slots++ = prior[node] | prior_age(context);"
+_PRIOR = "*slots++ = prior[node] | prior_age(job, context);"
 
 VARIANTS: dict[str, tuple[Patch, ...]] = {
     "priors": ((_C, _PRIOR, "*slots++ = UINT32_C(1) << 31;"),),
@@ -52,8 +52,11 @@ VARIANTS: dict[str, tuple[Patch, ...]] = {
         _NO_LEARNING,
         (_C, _START, "job->weights[i] = i % CONTEXTS ? 0 : 2097152;"),
     ),
-    "LMS predictor": (
-        (_C, _ENTRY, f"{_ENTRY}\n  job->sign_mode -= job->sign_mode > 1;"),
+    "principal components": (
+        (_C, _ENTRY, f"{_ENTRY}\n  job->sign_mode -= job->sign_mode == 3;"),
+    ),
+    "all prediction": (
+        (_C, _ENTRY, f"{_ENTRY}\n  if (job->sign_mode) job->sign_mode = 1;"),
     ),
     "contexts of signs": ((_C, _ENTRY, f"{_ENTRY}\n  job->sign_mode = 0;"),),
     **{

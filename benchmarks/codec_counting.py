@@ -45,9 +45,9 @@ _PATCHES: tuple[codec_variants.Patch, ...] = (
     ),
     (
         _SCAN,
-        "  if (w->odd && node < 12) node",
+        "  return w->odd && node < 12 ? node",
         "  ks_purpose = node == 0 || node == 5 ? 0 : 2;\n"
-        "  if (w->odd && node < 12) node",
+        "  return w->odd && node < 12 ? node",
     ),
     (
         _SCAN,
@@ -56,8 +56,8 @@ _PATCHES: tuple[codec_variants.Patch, ...] = (
     ),
     (
         _SCAN,
-        "  if (s->job.sign_mode == 0)",
-        "  ks_purpose = 1;\n  if (s->job.sign_mode == 0)",
+        "  if (w->sign_mode == 0)",
+        "  ks_purpose = 1;\n  if (w->sign_mode == 0)",
     ),
 )
 

@@ -44,7 +44,8 @@ def build(patches: tuple[Patch, ...]) -> pathlib.Path:
     """
     # Libraries stay: a loader may take a new file for an old one.
     folder = pathlib.Path(tempfile.mkdtemp(dir=_FOLDER.name))
-    for path in _SOURCE.glob("context_mixing*.[ch]"):
+    kernel = _SOURCE.glob("context_mixing*.[ch]")
+    for path in (*kernel, _SOURCE / "interface.c"):
         text = path.read_text()
         for name, old, new in patches:
             if name == path.name:

@@ -301,3 +301,19 @@ def test_a_damaged_block_alone_is_noticed():
     CODEC.decode_block(data, array.shape, "int8", 0)
     with pytest.raises(CorruptArtifactError):
         CODEC.decode_block(data, array.shape, "int8", last)
+
+
+def test_decode_scaled_into_memory_of_the_caller():
+    shape = 60, 64
+    codes = int8(kernel(shape, 3))
+    data = CODEC.encode(codes)
+    scale = np.linspace(0.1, 2, 64, dtype="float32")
+    out = np.full(shape, np.nan, "float32")
+    assert CODEC.decode_scaled(data, shape, "int8", scale, out) is out
+    assert (out == codes.astype("float32") * scale).all()
+    rows = np.linspace(0.1, 2, 60, dtype="float32")[:, None]
+    assert CODEC.decode_scaled(data, shape, "int8", rows, out) is out
+    assert (out == codes.astype("float32") * rows).all()
+    for wrong in (out[:, :60], out.T, out.astype("float64"), out[::-1]):
+        with pytest.raises(SqueezeError, match="C-contiguous float32"):
+            CODEC.decode_scaled(data, shape, "int8", scale, wrong)

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,9 @@ from keras_squeeze.codecs import (
     class_rans_table,
 )
 from keras_squeeze.codecs.class_rans import ClassRans
+from keras_squeeze.codecs.class_rans_alphabet import Tokens
 from keras_squeeze.codecs.class_rans_decoding import decode_blocks
+from keras_squeeze.codecs.class_rans_estimates import histogram_of
 from keras_squeeze.codecs.trellis import Trellis
 from keras_squeeze.errors import CorruptArtifactError
 from tests.class_rans_samples import (
@@ -198,3 +202,52 @@ def test_tables_are_expanded_as_in_numpy():
 
 def test_kernels_multiply_as_they_go():
     assert ClassRans().decodes_scaled is class_rans_native.available()
+
+
+@pytest.mark.parametrize("contexts", ["none", "neighbours", "trellis"])
+def test_floats_written_past_the_caches(contexts):
+    """Many rows of whole lines, in several blocks."""
+    array, trellis = int8(kernel((2500, 128), 1.5), 7), None
+    if contexts == "neighbours":
+        array = walk((2500, 128), 3.0)
+    elif contexts == "trellis":
+        trellis = Trellis(8, "matrix", 32)
+        array = trellis_codes(array.astype("int32"), trellis)
+    parsed = CODEC.parse(
+        ClassRans(trellis).encode(array), array.shape, array.dtype
+    )
+    assert len(parsed.stream.states) > 1
+    scale = np.linspace(0.1, 1, parsed.stream.layout.channels, dtype="float32")
+    out = np.zeros(array.size + 16, "float32")
+    for skipped in (0, -out.ctypes.data % 64 // 4):
+        part = out[skipped : skipped + array.size]
+        for isa in isas():
+            part[:] = np.nan
+            matrix = class_rans_native.decode_float(
+                parsed.stream, parsed.origin, scale, isa, part
+            )
+            assert np.shares_memory(matrix, part)
+            wanted = array.reshape(matrix.shape).astype("float32") * scale
+            assert (matrix == wanted).all()
+
+
+@pytest.mark.parametrize("alphabet", [15, 255])
+def test_histograms_are_those_of_numpy(alphabet, monkeypatch):
+    rng = np.random.default_rng(0)
+    shape, many = (333, 77), Tokens(-3, 0, alphabet).alphabet(True)
+    tokens = rng.integers(0, alphabet + 1, shape, dtype=np.int16)
+    parts = [
+        rng.integers(0, 5, shape, dtype=np.int16),
+        rng.integers(0, 5, shape, dtype=np.uint8),
+        rng.integers(0, 2, shape, dtype=np.uint8),
+    ]
+    for chosen in itertools.product([False, True], repeat=3):
+        given = [
+            part if is_there else None
+            for part, is_there in zip(parts, chosen, strict=True)
+        ]
+        fast = histogram_of(tokens, many, *given)
+        with monkeypatch.context() as patch:
+            patch.setattr(native, "function", lambda *_: None)
+            slow = histogram_of(tokens, many, *given)
+        assert (fast == slow).all() and fast.sum() == tokens.size

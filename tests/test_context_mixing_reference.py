@@ -9,6 +9,7 @@ from keras_squeeze.codecs.context_mixing_coder import Decoder, Encoder
 from keras_squeeze.codecs.context_mixing_model import (
     FILTER_MAGNITUDE,
     FILTERED_SIGNS,
+    PREDICTED_SIGNS,
     Model,
 )
 from keras_squeeze.codecs.context_mixing_reference import Scan
@@ -39,12 +40,15 @@ def follow_trellis(levels, states, chains):
     return out
 
 
-def model_of(values, sign_mode, hole=1, shift=0, states=0):
+def model_of(values, sign_mode, hole=1, shift=0, states=0, top=False):
     largest = int(np.abs(values.astype(np.int64)).max())
     level = (largest + 1) // 2 if states else largest - hole + 1
     buckets = max(tables.bucket_of(level) + 1, 2)
+    if top:
+        buckets = tables.bucket_of(level - 1) + 2
     mean_class = min(45, tables.class_count(buckets) - 1)
-    return Model(buckets, mean_class, sign_mode, hole, shift, states)
+    top = level if top else 0
+    return Model(buckets, mean_class, sign_mode, hole, shift, states, top)
 
 
 def reference_bytes(model, values, width, states=None):
@@ -72,7 +76,7 @@ def check_all_paths(model, values, width, chains=0):
         np.testing.assert_array_equal(out, values)
 
 
-@pytest.mark.parametrize("sign_mode", [0, 1, 2])
+@pytest.mark.parametrize("sign_mode", [0, 1, 2, 3])
 @pytest.mark.parametrize("scale", [0.3, 4, 60, 3000, 2e8])
 def test_equal_bytes(scale, sign_mode):
     for seed, (*shape, width) in enumerate(SHAPES):
@@ -83,7 +87,7 @@ def test_equal_bytes(scale, sign_mode):
         check_all_paths(model, values, width)
 
 
-@pytest.mark.parametrize("sign_mode", [0, 2])
+@pytest.mark.parametrize("sign_mode", [0, 2, 3])
 @pytest.mark.parametrize("states", [4, 32, 256])
 def test_equal_bytes_with_a_trellis(states, sign_mode):
     for seed, (*shape, width) in enumerate(SHAPES):
@@ -98,6 +102,35 @@ def test_equal_bytes_with_a_hole(shift):
     values = random_values((6, 4, 20), 60)
     values[np.abs(values) < 50] = 0
     check_all_paths(model_of(values, 2, 50, shift), values, 2)
+
+
+@pytest.mark.parametrize("scale", [1, 9, 900])
+def test_equal_bytes_with_a_top(scale):
+    values = random_values((6, 4, 20), scale)
+    limit = 3 * scale
+    values = values.clip(-limit, limit)
+    for sign_mode in (0, 3):
+        check_all_paths(model_of(values, sign_mode, top=True), values, 2)
+
+
+@pytest.mark.parametrize("scale", [0.2, 30, 1e6])
+def test_equal_bytes_of_low_rank(scale):
+    random = np.random.default_rng(0)
+    left, right = random.normal(size=(24, 3)), random.normal(size=(3, 60))
+    values = np.rint(left @ right * scale).astype(np.int32)
+    values[5:7] = 0
+    for shape, width in (((24, 1, 60), 1), ((24, 6, 10), 3)):
+        values = values.reshape(shape)
+        check_all_paths(model_of(values, PREDICTED_SIGNS), values, width)
+
+
+def test_extreme_predictions():
+    most = 2**31 - 1
+    rows = [[most] * 20, [-most] * 20, [most, -most] * 10, [0] * 20] * 3
+    values = np.array(rows, np.int32)
+    for shape in ((12, 1, 20), (12, 4, 5)):
+        model = Model(120, 4, PREDICTED_SIGNS)
+        check_all_paths(model, values.reshape(shape), shape[1] // 2 or 1)
 
 
 def test_extreme_values():

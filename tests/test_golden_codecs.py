@@ -49,10 +49,20 @@ def _kernel(dtype, spread):
     return (values**3 / 1e9 * scale).astype(dtype)
 
 
-def _trellis_codes():
+def _low_rank(shape):
+    """Channels that are sums of two patterns, of one largest magnitude."""
+    channels = shape[-1]
+    left = _hashed(2 * 360, 41).reshape(-1, 2).astype("int64") - 20
+    right = _hashed(2 * channels, 31)[::-1].reshape(2, -1).astype("int64") - 15
+    values = (left @ right)[: np.prod(shape[:-1])]
+    most = np.abs(values).max(axis=0)
+    return (values * 127 // most).astype("int8").reshape(shape)
+
+
+def _trellis_codes(kernel):
     """Codes that follow a trellis: levels without pattern, made codes."""
     geometry = geometry_of((3, 3, 10, 12), TRELLIS.geometry)
-    levels = to_canonical(_kernel("int8", 5), geometry).astype("int64")
+    levels = to_canonical(kernel, geometry).astype("int64")
     table = next_states(TRELLIS.states)
     states = [0] * TRELLIS.chains
     codes = np.zeros(levels.shape, "int8")
@@ -92,17 +102,22 @@ CASES = {
     "class_rans-int8": _codes(),
     "class_rans-int8-kernel": _kernel("int8", 9),
     "class_rans-int16-kernel": _kernel("int16", 900),
-    "class_rans-int8-trellis": _trellis_codes(),
+    "class_rans-int8-trellis": _trellis_codes(_kernel("int8", 5)),
     "class_rans-uint16-wide": _hashed(400, 60_000).astype("uint16"),
     "class_rans-bool": _hashed(900, 11) == 0,
     "class_rans-int8-one-symbol": np.full(300, -4, "int8"),
     "context_mixing-int8": _codes(),
     "context_mixing-int8-kernel": _kernel("int8", 9),
     "context_mixing-int16-kernel": _kernel("int16", 900),
-    "context_mixing-int8-trellis": _trellis_codes(),
+    "context_mixing-int8-trellis": _trellis_codes(_kernel("int8", 5)),
     "context_mixing-int32-wide": _hashed(100, 1 << 30).astype("int32"),
     "context_mixing-uint8-few": (_hashed(300, 3) * 7).astype("uint8"),
     "context_mixing-int8-one-symbol": np.full(300, -4, "int8"),
+    "context_mixing-int8-low-rank": _low_rank((40, 36)),
+    "context_mixing-int8-low-rank-kernel": _low_rank((3, 3, 8, 12)),
+    "context_mixing-int8-trellis-low-rank": _trellis_codes(
+        _low_rank((3, 3, 10, 12)) // 8
+    ),
     "float_fields-float32": _weights("float32"),
     "float_fields-float32-kernel": _weights("float32", 600).reshape(20, 30),
     "float_fields-float32-rounded": _weights("float16", 300).astype("float32"),

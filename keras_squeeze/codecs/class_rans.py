@@ -45,6 +45,7 @@ from keras_squeeze.codecs.class_rans_parsing import (
 from keras_squeeze.codecs.codec import Codec, EncodedItem
 from keras_squeeze.codecs.rans import entropy_bits
 from keras_squeeze.codecs.trellis import Trellis
+from keras_squeeze.errors import SqueezeError
 
 
 class ClassRans(Codec):
@@ -145,6 +146,7 @@ class ClassRans(Codec):
         shape: Sequence[int],
         dtype: Any,
         scale: np.ndarray | float,
+        out: np.ndarray | None = None,
     ) -> np.ndarray:
         """Decodes straight to float32 and multiplies.
 
@@ -154,21 +156,33 @@ class ClassRans(Codec):
             dtype: The declared dtype of the integers.
             scale: float32 scalar, or array that broadcasts to the shape,
                 such as one scale for each position of the last axis.
+            out: Optional C-contiguous float32 array of that shape, to be
+                written and returned; whoever decodes many tensors of one
+                size spares fresh memory for each. What it holds after an
+                error is undefined. Defaults to `None`, a new array.
 
         Returns:
-            A new C-contiguous float32 array: each integer as float32, times
-            its scale.
+            A C-contiguous float32 array: each integer as float32, times its
+            scale.
 
         Raises:
             CorruptArtifactError: If the bytes are damaged.
+            SqueezeError: If `out` is no such array.
         """
         factors = np.asarray(scale, np.float32)
         parsed = self.parse(data, shape, dtype)
-        scaled = class_rans_decoding.decode_scaled(parsed, factors)
-        if scaled is None:
-            scaled = self._decode_parsed([parsed])[0].astype(np.float32)
-            scaled *= factors
-        return scaled
+        if out is not None:
+            _check_out(out, parsed.shape)
+        scaled = class_rans_decoding.decode_scaled(parsed, factors, out)
+        if scaled is not None:
+            return scaled
+        integers = self._decode_parsed([parsed])[0]
+        if out is None:
+            out = np.empty(parsed.shape, np.float32)
+        # As float32 before the product, not after it.
+        out[...] = integers
+        out *= factors
+        return out
 
     def count_blocks(
         self,
@@ -246,3 +260,12 @@ class ClassRans(Codec):
             CorruptArtifactError: If the bytes are damaged.
         """
         return parse_stream(data, shape, dtype)
+
+
+def _check_out(out: np.ndarray, shape: tuple[int, ...]) -> None:
+    right = out.shape == shape and out.dtype == np.float32
+    if not (right and out.flags.c_contiguous and out.flags.writeable):
+        raise SqueezeError(
+            f"Expected `out` to be a writable C-contiguous float32 array of "
+            f"shape {shape}. Received: shape={out.shape}, dtype={out.dtype}"
+        )

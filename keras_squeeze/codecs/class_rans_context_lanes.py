@@ -88,14 +88,15 @@ class ContextBatch(Batch):
         ).astype(np.int64)
 
     def _steps(self, start: int, stop: int, active: int) -> np.ndarray:
-        indices = self._table_indices(start, stop, active)
-        values = np.empty(indices.shape, np.int64)
-        width = indices.shape[1]
+        numbers = self._table_numbers(start, stop, active)
+        values = np.empty(numbers.shape, np.int64)
+        width = numbers.shape[1]
         before = self._before(start, stop, active) if self.any_neighbour else ()
         grid = np.zeros(width, np.int64)
-        idle = indices == self.bases[-1]
+        idle = numbers == self.bases[-1] >> PRECISION
         any_idle = bool(idle.any())
-        for row, index in enumerate(indices):
+        for row, number in enumerate(numbers):
+            index = number.astype(_U32) << _U32(PRECISION)
             if self.any_neighbour:
                 index += self._near(before[row])
             if self.any_trellis:

@@ -60,10 +60,40 @@ class ScaleClasses:
             return np.zeros(layout.channels, np.int64)
         return self.channels
 
-    def matrix(self, layout: Layout) -> np.ndarray:
-        """The class of every weight: uint8, `(positions, channels)`."""
-        positions = self.of_positions(layout).astype(np.int16)[:, None]
-        exponents = positions + self.of_channels(layout).astype(np.int16)
+    def matrix(
+        self,
+        layout: Layout,
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+    ) -> np.ndarray:
+        """The class of every weight: uint8, `(positions, channels)`.
+
+        Args:
+            layout: `Layout`.
+            rows: Slice. Which positions are wanted. Defaults to all.
+            columns: Slice. Which channels are wanted. Defaults to all.
+        """
+        positions = self.of_positions(layout)[rows]
+        return self.classes_of(layout, positions, columns)
+
+    def classes_of(
+        self,
+        layout: Layout,
+        positions: np.ndarray,
+        columns: slice = slice(None),
+    ) -> np.ndarray:
+        """The classes where positions have these exponents.
+
+        Args:
+            layout: `Layout`.
+            positions: int64 array, exponents of positions.
+            columns: Slice. Which channels are wanted. Defaults to all.
+
+        Returns:
+            uint8 array of shape `(positions, channels)`.
+        """
+        channels = self.of_channels(layout)[columns].astype(np.int16)
+        exponents = positions.astype(np.int16)[:, None] + channels
         highest = (self.classes << self.merge) - 1
         np.clip(exponents, 0, highest, out=exponents)
         return (exponents >> self.merge).astype(np.uint8)
@@ -85,8 +115,8 @@ class Neighbour:
     threshold: int
 
     def classify(self, values: np.ndarray) -> np.ndarray:
-        """The five classes of values; int64."""
-        out = np.full(values.shape, 2, np.int64)
+        """The five classes of values; uint8."""
+        out = np.full(values.shape, 2, np.uint8)
         out += values > 0
         out += values > self.threshold
         out -= values < 0

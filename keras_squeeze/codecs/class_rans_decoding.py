@@ -17,6 +17,7 @@ from keras_squeeze.codecs.codec import describe
 from keras_squeeze.errors import CorruptArtifactError
 
 _MOST_CHANNELS = 256
+_LINE_FLOATS = 16
 
 
 def decode_reference(coded: Sequence[ParsedStream]) -> list[np.ndarray]:
@@ -81,8 +82,9 @@ def _channel_scales(
         return None
     if parsed.dtype.kind == "u" and parsed.dtype.itemsize == 4:
         return None
-    if layout.channels > _MOST_CHANNELS:
-        # Rows far apart: the kernel's stores cost more than a second pass.
+    if layout.channels > _MOST_CHANNELS and layout.channels % _LINE_FLOATS:
+        # Rows far apart, of no whole lines of the cache: the kernel's stores
+        # cost more than a second pass.
         return None
     if scale.size == 1:
         return np.full(layout.channels, scale.reshape(-1)[0], np.float32)
@@ -93,12 +95,16 @@ def _channel_scales(
     return np.ascontiguousarray(scale.reshape(-1)) if owned else None
 
 
-def decode_scaled(parsed: ParsedStream, scale: np.ndarray) -> np.ndarray | None:
+def decode_scaled(
+    parsed: ParsedStream, scale: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray | None:
     """Decodes a stream to float32 and multiplies, in one go.
 
     Args:
         parsed: `ParsedStream`.
         scale: float32 array.
+        out: Optional C-contiguous float32 array of the stream's shape, to be
+            written and returned. Defaults to `None`, a new one.
 
     Returns:
         The float32 array, or `None` if that needs two steps.
@@ -112,10 +118,18 @@ def decode_scaled(parsed: ParsedStream, scale: np.ndarray) -> np.ndarray | None:
     scales = _channel_scales(parsed, stream.layout, scale)
     if scales is None:
         return None
-    matrix = class_rans_native.decode_float(stream, parsed.origin, scales)
+    own = out is not None and class_rans_layout.is_matrix(stream.layout)
+    matrix = class_rans_native.decode_float(
+        stream, parsed.origin, scales, out=out if own else None
+    )
     if matrix is None:
         raise _damaged(parsed.shape)
-    return class_rans_layout.from_matrix(matrix, stream.layout, parsed.shape)
+    array = class_rans_layout.from_matrix(matrix, stream.layout, parsed.shape)
+    if out is None:
+        return array
+    if not own:
+        out[...] = array
+    return out
 
 
 def decode_one_block(

@@ -5,11 +5,14 @@ Only the encoder comes here; floats decide sizes, never validity.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 
 import numpy as np
 
+from keras_squeeze import native
 from keras_squeeze.codecs import class_rans_family
+from keras_squeeze.codecs.class_rans_contexts import MAX_CLASSES, NEIGHBOURS
 from keras_squeeze.codecs.class_rans_table import Alphabet
 
 # What a table takes besides its payload, in bits.
@@ -17,26 +20,66 @@ _PARAMETRIC_BITS = 12
 _WITH_ZERO_BITS = 24
 _EXPLICIT_BITS = 14
 _EXPLICIT_TOKEN_BITS = 3.4
+_ARGUMENTS = (*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, ctypes.c_void_p)
 
 
 def histogram_of(
-    tokens: np.ndarray, context: np.ndarray | int, alphabet: Alphabet
+    tokens: np.ndarray,
+    alphabet: Alphabet,
+    classes: np.ndarray | None,
+    near: np.ndarray | None,
+    grids: np.ndarray | None,
 ) -> np.ndarray:
-    """Counts of tokens with each context.
+    """Counts of tokens with each table.
 
     Args:
-        tokens: Integer array.
-        context: Integer, or integer array of that shape.
+        tokens: C-contiguous int16 array.
         alphabet: `Alphabet` of the tokens.
+        classes: Optional C-contiguous int16 array of that shape, the scale
+            classes.
+        near: Optional C-contiguous uint8 array of that shape, the neighbour
+            classes.
+        grids: Optional C-contiguous uint8 array of that shape, the grids of a
+            trellis.
 
     Returns:
-        Integer array of shape `(contexts, tokens)`; the greatest context that
+        int64 array of shape `(tables, tokens)`; the greatest table that
         occurs is the last.
     """
-    size = alphabet.tokens
-    joint = (np.asarray(context, np.int32) * size + tokens).reshape(-1)
-    rows = -(-(int(joint.max()) + 1) // size)
-    return np.bincount(joint, minlength=rows * size).reshape(rows, size)
+    tables = 1 if classes is None else MAX_CLASSES
+    tables *= (1 if near is None else NEIGHBOURS) << (grids is not None)
+    counts = np.zeros((tables, alphabet.tokens), np.int64)
+    kernel = native.function("ks_class_rans_histogram", None, _ARGUMENTS)
+    if kernel is not None:
+        addresses = [
+            None if each is None else each.ctypes.data
+            for each in (tokens, classes, near, grids)
+        ]
+        kernel(*addresses, tokens.size, *counts.shape, counts.ctypes.data)
+    else:
+        _count(tokens, classes, near, grids, counts)
+    last = int(np.flatnonzero(counts.any(1))[-1])
+    return counts[: last + 1]
+
+
+def _count(
+    tokens: np.ndarray,
+    classes: np.ndarray | None,
+    near: np.ndarray | None,
+    grids: np.ndarray | None,
+    counts: np.ndarray,
+) -> None:
+    """`ks_class_rans_histogram` in NumPy."""
+    joint = np.zeros(tokens.shape, np.int32)
+    if classes is not None:
+        joint += classes
+    if near is not None:
+        joint = joint * NEIGHBOURS + near
+    if grids is not None:
+        joint = joint * 2 + grids
+    joint = (joint * counts.shape[1] + tokens).reshape(-1)
+    found = np.bincount(joint, minlength=counts.size)
+    counts += found.reshape(counts.shape)
 
 
 def table_bits(histogram: np.ndarray, alphabet: Alphabet) -> float:

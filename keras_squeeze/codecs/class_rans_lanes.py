@@ -29,7 +29,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from keras_squeeze.codecs import class_rans_layout
 from keras_squeeze.codecs.class_rans_contexts import Contexts
 from keras_squeeze.codecs.class_rans_layout import Layout
 from keras_squeeze.codecs.class_rans_table import PRECISION, TOTAL
@@ -38,9 +37,8 @@ STATE_LOW = 1 << 16
 NO_ESCAPE = 256
 
 _U32 = np.uint32
-_PIECE = 128
-# Tables are at most 128.
-_NO_TABLE = 255
+# So many elements are decoded between looks at where blocks end.
+_PIECE = 1 << 22
 _ENCODED_TOGETHER = 1 << 22
 
 
@@ -204,6 +202,7 @@ class Batch:
         self.x = np.concatenate(
             [streams[b.stream].states[b.number] for b in self.blocks]
         )
+        self.entry = np.empty_like(self.x)
         self._lay_out_words()
         self._lay_out_tables()
 
@@ -237,38 +236,21 @@ class Batch:
         self.tables = np.concatenate(
             [*(s.tables for s in self.streams), nothing]
         )
-        self.table_rows = [self._table_rows(i) for i in range(len(sizes))]
-        layouts = [s.layout for s in self.streams]
-        self.any_idle = any(
-            layout.count != layout.rows * layout.lanes for layout in layouts
-        )
-        base = [self.bases[b.stream] for b in self.blocks]
-        self.base_of = np.array(base).astype(_U32)[self.block_of]
+        idle = self.bases[-1] >> PRECISION
+        numbers: type = np.uint16 if idle < 1 << 16 else _U32
+        self.table_rows = [
+            _table_rows(s, int(base) >> PRECISION, int(idle), numbers)
+            for s, base in zip(self.streams, self.bases, strict=False)
+        ]
 
-    def _table_rows(self, index: int) -> np.ndarray:
-        """For each row and lane its table's number, 255 without one."""
-        stream = self.streams[index]
-        layout, scale = stream.layout, stream.contexts.scale
-        factor = stream.contexts.tables // scale.classes
-        classes = scale.matrix(layout) * np.uint8(factor)
-        rows = class_rans_layout.to_rows(classes, layout, _NO_TABLE)
-        if layout.view == "flat":
-            there = class_rans_layout.taking_part(layout)
-            rows = np.where(there, rows, np.uint8(_NO_TABLE))
-        return rows
-
-    def _table_indices(self, start: int, stop: int, active: int) -> np.ndarray:
+    def _table_numbers(self, start: int, stop: int, active: int) -> np.ndarray:
+        """For each row and lane the number of its table."""
         width = self.blocks[active - 1].lanes.stop
-        out = np.empty((stop - start, width), _U32)
+        out = np.empty((stop - start, width), self.table_rows[0].dtype)
         for block in self.blocks[:active]:
             first = block.number * self.streams[block.stream].block_rows
             rows = self.table_rows[block.stream][first + start : first + stop]
             out[:, block.lanes] = rows
-        idle = out == _NO_TABLE if self.any_idle else None
-        out <<= _U32(PRECISION)
-        out += self.base_of[:width]
-        if idle is not None:
-            out[idle] = self.bases[-1]
         return out
 
     def run(self) -> list[tuple[np.ndarray, bool]]:
@@ -279,7 +261,8 @@ class Batch:
         ]
         step, active = 0, len(self.blocks)
         while active:
-            stop = min(step + _PIECE, self.blocks[active - 1].rows)
+            rows = max(_PIECE // self.blocks[active - 1].lanes.stop, 1)
+            stop = min(step + rows, self.blocks[active - 1].rows)
             values = self._steps(step, stop, active)
             for block in self.blocks[:active]:
                 first = block.number * self.streams[block.stream].block_rows
@@ -300,18 +283,31 @@ class Batch:
         return good
 
     def _steps(self, start: int, stop: int, active: int) -> np.ndarray:
-        indices = self._table_indices(start, stop, active)
-        tokens = np.empty(indices.shape, np.uint8)
-        for index, token in zip(indices, tokens, strict=True):
+        numbers = self._table_numbers(start, stop, active)
+        tokens = np.empty(numbers.shape, np.uint8)
+        index = np.empty(numbers.shape[1], _U32)
+        for number, token in zip(numbers, tokens, strict=True):
+            index[:] = number
+            np.left_shift(index, _U32(PRECISION), out=index)
             token[:] = self._step(index, active)
         return tokens
 
     def _step(self, index: np.ndarray, active: int) -> np.ndarray:
-        """One step of all lanes; gives the entries that they found."""
-        x = self.x[: index.size]
-        index += x & _U32(TOTAL - 1)
+        """One step of all lanes, in tables that start at these indices.
+
+        Args:
+            index: uint32 array, written to.
+            active: Integer, how many of the blocks go on.
+
+        Returns:
+            uint32 array, the entries that the lanes found; the next step
+            overwrites it.
+        """
+        x, entry = self.x[: index.size], self.entry[: index.size]
+        np.bitwise_and(x, _U32(TOTAL - 1), out=entry)
+        index += entry
         # All indices are in range; "clip" spares the check for it.
-        entry = self.tables.take(index, mode="clip")
+        self.tables.take(index, mode="clip", out=entry)
         np.right_shift(x, _U32(PRECISION), out=x)
         np.right_shift(entry, _U32(8), out=index)
         np.bitwise_and(index, _U32(TOTAL - 1), out=index)
@@ -329,10 +325,48 @@ class Batch:
         # harmless here and found by `_whole`.
         position = self.next[:active]
         first = hungry.searchsorted(self.edges[: active + 1])
-        ahead = position - first[:-1]
-        offset = ahead.take(self.block_of.take(hungry))
+        counts = first[1:] - first[:-1]
+        offset = (position - first[:-1]).repeat(counts)
         offset += self.counting[: hungry.size]
-        position += first[1:]
-        position -= first[:-1]
-        fed = self.words.take(offset, mode="clip")
-        self.x[hungry] = (self.x.take(hungry) << _U32(16)) | fed
+        position += counts
+        fed = self.x.take(hungry)
+        fed <<= _U32(16)
+        fed |= self.words.take(offset, mode="clip")
+        self.x[hungry] = fed
+
+
+def _table_rows(
+    stream: LaneStream, base: int, idle: int, numbers: type
+) -> np.ndarray:
+    """For each row and lane of a stream the number of its table.
+
+    Args:
+        stream: `LaneStream`.
+        base: Integer, the number of its first table.
+        idle: Integer, that of lanes which take no part.
+        numbers: The dtype of the numbers.
+
+    Returns:
+        Array of shape `(rows, lanes)`; of neighbours and grids the first.
+    """
+    layout, scale = stream.layout, stream.contexts.scale
+    factor = stream.contexts.tables // scale.classes
+    groups = -(-layout.channels // layout.lanes)
+    # Positions of one exponent have the same tables, and exponents are few.
+    exponents, which = np.unique(
+        scale.of_positions(layout), return_inverse=True
+    )
+    shape = exponents.size, groups * layout.lanes
+    tables: np.ndarray = np.full(shape, idle, numbers)
+    tables[:, : layout.channels] = scale.classes_of(layout, exponents)
+    tables[:, : layout.channels] *= numbers(factor)
+    tables[:, : layout.channels] += numbers(base)
+    grouped = tables.reshape(exponents.size, groups, layout.lanes)
+    sizes = groups, layout.positions, layout.lanes
+    out: np.ndarray = np.empty(sizes, numbers)
+    for group in range(groups):
+        out[group] = grouped[:, group].take(which, axis=0)
+    rows = out.reshape(layout.rows, layout.lanes)
+    if layout.view == "flat":
+        rows[-1, int(layout.widths()[-1]) :] = idle
+    return rows

@@ -133,6 +133,12 @@ def is_channels_last(layout: Layout) -> bool:
     return True
 
 
+def is_matrix(layout: Layout) -> bool:
+    """Whether the matrix holds the array's elements and nothing else."""
+    whole = layout.positions * layout.channels == layout.count
+    return whole and is_channels_last(layout)
+
+
 def to_rows(matrix: np.ndarray, layout: Layout, fill: int = 0) -> np.ndarray:
     """A matrix as `(rows, lanes)`, lanes that take no part filled.
 

@@ -27,6 +27,8 @@ _ARGUMENTS = {
     "i": ctypes.c_int32,
 }
 _LANES = class_rans_layout.MAX_LANES
+_LINE_BYTES = 64
+_LARGE_BYTES = 1 << 16
 # Below this a thread costs more than it saves.
 TASK_ELEMENTS = 1 << 18
 # The index of a tensor, its first block, and the one after its last.
@@ -164,6 +166,7 @@ def decode_float(
     origin: int,
     scale: np.ndarray,
     isa: str | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray | None:
     """Decodes a tensor to float32, multiplied by scales.
 
@@ -172,20 +175,33 @@ def decode_float(
         origin: Integer below `2**30`, to be added to what lanes decode.
         scale: float32 array, one for each channel of the layout.
         isa: Optional string, one of `ISAS`. Defaults to the fastest one.
+        out: Optional C-contiguous float32 array of as many elements as the
+            matrix has, to be written. Defaults to `None`, a new one.
 
     Returns:
         float32 matrix of shape `(positions, channels)`, or `None` if the
         stream is damaged.
     """
-    out = _empty_matrix(stream, np.dtype(np.float32))
-    prepared = _prepare(stream, out, _FLOAT_KIND, origin, scale)
+    if out is None:
+        out = _empty_matrix(stream, np.dtype(np.float32))
+    matrix = out.reshape(stream.layout.positions, stream.layout.channels)
+    prepared = _prepare(stream, matrix, _FLOAT_KIND, origin, scale)
     return _run([prepared], isa)[0]
 
 
 def _empty_matrix(stream: LaneStream, dtype: np.dtype[Any]) -> np.ndarray:
+    """An array that starts where a line of the cache does, if it is large.
+
+    Rows are then whole lines, as the kernels like to write them.
+    """
     layout = stream.layout
-    size = layout.positions * layout.channels
-    return np.empty(size, dtype).reshape(layout.positions, layout.channels)
+    shape = layout.positions, layout.channels
+    size = layout.positions * layout.channels * dtype.itemsize
+    if size < _LARGE_BYTES:
+        return np.empty(shape, dtype)
+    room = np.empty(size + _LINE_BYTES, np.uint8)
+    skipped = -room.ctypes.data % _LINE_BYTES
+    return room[skipped : skipped + size].view(dtype).reshape(shape)
 
 
 def _prepare(
@@ -330,7 +346,7 @@ def _ranges(stream: LaneStream, only: int | None) -> list[tuple[int, int]]:
 def _decode_range(tensor: _Prepared, first: int, last: int, level: int) -> bool:
     kernel = kernel_function("ks_class_rans_decode", ctypes.c_int, "pqqpppppi")
     stream = tensor.stream
-    rows = stream.rows_of(0) if stream.contexts.neighbour else 0
+    rows = 2 * stream.rows_of(0) if stream.contexts.neighbour else 0
     near = np.empty(rows * _LANES, np.uint8)
     code = kernel(
         ctypes.byref(tensor.job),

@@ -99,7 +99,7 @@ def choose(
     kinds = [machines.layout.view] if machines else list(_views(array.shape))
     flat = machines.layout.view if machines else "flat"
     first = _Trial(array, flat, tokens_of, alphabet, machines)
-    plain = Choice(first.cost(0, 0.0), flat, Contexts(states=states))
+    plain = Choice(first.cost(0.0), flat, Contexts(states=states))
     if array.size < _SMALL:
         return [plain]
     best: dict[bool, Choice] = {}
@@ -108,7 +108,7 @@ def choose(
         if kind != flat:
             trial = _Trial(array, kind, tokens_of, alphabet, machines)
         # Every trial has a sample of its own: only ratios can be compared.
-        ratio = plain.bits / max(trial.cost(0, 0.0), 1.0)
+        ratio = plain.bits / max(trial.cost(0.0), 1.0)
         for choice in trial.choices(plain.bits / ratio):
             scaled = dataclasses.replace(choice, bits=choice.bits * ratio)
             near = choice.contexts.neighbour is not None
@@ -164,11 +164,11 @@ class _Trial:
         self.values = self.matrix[sample].astype(np.int32)
         if machines:
             self.values = levels_of(self.values)
-        self.tokens = tokens_of.of(self.values)
-        self.grids: np.ndarray | int = 0
+        self.tokens = np.ascontiguousarray(tokens_of.of(self.values))
+        self.grids: np.ndarray | None = None
         self.factor = 1
         if machines:
-            self.grids = machines.grids[sample]
+            self.grids = np.ascontiguousarray(machines.grids[sample])
             self.factor = 2
         self.weight = array.size / self.values.size
 
@@ -185,10 +185,22 @@ class _Trial:
         for contexts in bases:
             yield from self._neighboured(contexts)
 
-    def cost(self, context: np.ndarray | int, side: float) -> float:
-        """Bits with these contexts and so many of side information."""
-        index = context * self.factor + self.grids
-        histogram = histogram_of(self.tokens, index, self.alphabet)
+    def cost(
+        self,
+        side: float,
+        classes: np.ndarray | None = None,
+        near: np.ndarray | None = None,
+    ) -> float:
+        """Bits with so many of side information, and with these classes.
+
+        Args:
+            side: Float.
+            classes: Optional int16 array, the scale class of each element.
+            near: Optional uint8 array, the neighbour class of each element.
+        """
+        histogram = histogram_of(
+            self.tokens, self.alphabet, classes, near, self.grids
+        )
         bits = table_bits(histogram, self.alphabet)
         # Side information is spread over more than the sample.
         return bits * self.weight + side + 16
@@ -206,7 +218,7 @@ class _Trial:
                 count, merge, offset = classes
                 scale = self._make(exponents, chosen, count, merge, offset)
                 context = np.clip(fine - offset, 0, (count << merge) - 1)
-                bits = self.cost(context >> merge, side)
+                bits = self.cost(side, context >> merge)
                 contexts = Contexts(scale, None, self.states)
                 yield Choice(bits, self.layout.view, contexts)
 
@@ -215,12 +227,12 @@ class _Trial:
         layout = self.layout
         rows, columns = self.matrix.shape
         some = self.matrix[:, :: max(columns // _MEASURED, 1)]
-        by_position = np.abs(some, dtype=np.float32)
+        by_position = np.abs(some.astype(np.float32))
         if some.shape[1] == columns:
             by_channel = by_position.mean(0)
         else:
             measured = self.matrix[:: max(rows // _MEASURED, 1)]
-            by_channel = np.abs(measured, dtype=np.float32).mean(0)
+            by_channel = np.abs(measured.astype(np.float32)).mean(0)
         out = {}
         channels = _exponents(by_channel)
         out["channels"] = channels, channels[None]
@@ -280,19 +292,20 @@ class _Trial:
         layout, scale = self.layout, base.scale
         mean = float(np.abs(self.values, dtype=np.float32).mean())
         threshold = min(max(1, round(1.2 * mean)), 1 << 16)
-        context: np.ndarray | int = 0
+        context: np.ndarray | None = None
         side = 0.0
         if scale is not NO_CLASSES:
-            context = scale.matrix(layout)[self.rows, self.columns]
+            context = scale.matrix(layout, self.rows, self.columns)
+            context = context.astype(np.int16)
             side = sum(side_bits(z) for z in _lists(scale))
         tables = NEIGHBOURS * scale.classes * self.factor
         for distance in self._distances():
             if tables > MAX_TABLES:
                 return
             near = Neighbour(distance, threshold)
-            classes = np.full(self.values.shape, 2, np.int16)
+            classes = np.full(self.values.shape, 2, np.uint8)
             classes[distance:] = near.classify(self.values[:-distance])
-            bits = self.cost(context * NEIGHBOURS + classes, side)
+            bits = self.cost(side, context, classes)
             contexts = Contexts(scale, near, self.states)
             yield Choice(bits, layout.view, contexts)
 

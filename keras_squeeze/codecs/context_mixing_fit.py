@@ -26,12 +26,20 @@ from keras_squeeze.codecs.trellis import Trellis
 # for most choices, and for those that need to see it all.
 _WHOLE, _SAMPLE = 1 << 17, 1 << 16
 _HUGE = 1 << 21
+# Components are looked for in magnitudes up to this; in small arrays they may
+# not be there yet.
+_LARGEST_PREDICTED, _SMALL = 1 << 16, 1 << 12
 # Modelled signs must save this share: raw ones are decoded faster.
 _WORTH = 0.998
+# What signs that save so much are not worth another try for.
+_CLEARLY = 0.98
 _SHIFTS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128)
 _NEAR_ZERO = 64
 # Below this many elements threads cost more than they save.
 _THREADED = 1 << 14
+# The largest magnitude has a bucket of its own if it occurs so often, as where
+# it sets the scale of every channel.
+_FREQUENT, _LARGEST_TOP = 4, 1 << 16
 # A share of zeros that needs no explanation.
 _DENSE = 1.03
 
@@ -99,7 +107,10 @@ def best_stream(
     kinds = kinds or plausible_kinds(array)
     kinds = kinds if trellis is None else [trellis.geometry]
     centres = _centres(array) if trellis is None else [0]
-    best = _Choice(kinds[0], models.FILTERED_SIGNS, centres[0], True)
+    mode = models.PREDICTED_SIGNS
+    if largest_magnitude(array, centres[0]) > _LARGEST_PREDICTED:
+        mode = models.CONTEXT_SIGNS
+    best = _Choice(kinds[0], mode, centres[0], True)
     search = _Search(trellis, encode, {}, {})
     part = most = array
     if trellis is not None and array.size > _WHOLE:
@@ -110,10 +121,20 @@ def best_stream(
         most = part if array.size > _HUGE else array
     best = search.best(most, best, "kind", kinds[1:])
     best = search.best(most, best, "centre", centres[1:])
-    modes = (models.RAW_SIGNS, models.CONTEXT_SIGNS)
-    best = search.best(part, best, "mode", modes)
+    first = best
+    best = search.best(part, first, "mode", [models.RAW_SIGNS])
+    if not search.is_much_better(part, best, models.RAW_SIGNS):
+        best = search.best(part, best, "mode", _other_modes(first, array))
     best = search.best(part, best, "pruned", [False])
     return search.stream(array, best)
+
+
+def _other_modes(choice: _Choice, array: np.ndarray) -> list[int]:
+    modes = [models.CONTEXT_SIGNS]
+    largest = largest_magnitude(array, choice.centre)
+    if array.size <= _SMALL and largest <= models.FILTER_MAGNITUDE // 2:
+        modes.append(models.FILTERED_SIGNS)
+    return modes
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +185,13 @@ class _Search:
     def cost(self, array: np.ndarray, choice: _Choice) -> float:
         size = len(self.stream(array, choice))
         return size * _WORTH if choice.mode == models.RAW_SIGNS else size
+
+    def is_much_better(
+        self, array: np.ndarray, choice: _Choice, mode: int
+    ) -> bool:
+        """Whether a choice that has been tried beats that of another mode."""
+        other = dataclasses.replace(choice, mode=mode)
+        return self.cost(array, choice) < _CLEARLY * self.cost(array, other)
 
     def best(
         self,
@@ -255,8 +283,7 @@ def fit_model(
 
     Args:
         array: Integer array with at least two different elements.
-        mode: Integer, the mode of the signs. The filter is replaced by plain
-            contexts where magnitudes are too large for it.
+        mode: Integer, the mode of the signs.
         centre: Integer. Defaults to `0`.
         trellis: Optional `Trellis` that made the codes.
         pruned: Boolean, whether to look for a gap around zero.
@@ -272,16 +299,17 @@ def fit_model(
     if trellis is None:
         hole = int(sizes[sizes > 0].min()) if pruned else 1
         level = largest - hole + 1
-    buckets = max(tables.bucket_of(level) + 1, 2)
+    buckets, top = max(tables.bucket_of(level) + 1, 2), 0
+    frequent = np.count_nonzero(sizes == largest) >= _FREQUENT
+    if trellis is None and tables.EXACT < level < _LARGEST_TOP and frequent:
+        buckets, top = tables.bucket_of(level - 1) + 2, level
     mean_class = round(4 * (math.log2(mean) + tables.SCALE_OCTAVES) - 0.5)
     mean_class = min(max(mean_class, 0), tables.class_count(buckets) - 1)
-    model = Model(buckets, mean_class, mode, hole, 0, states)
+    model = Model(buckets, mean_class, mode, hole, 0, states, top)
     if trellis is None and pruned:
         share = np.count_nonzero(sizes) / sizes.size
         shift = _fit_shift(model, share)
-        model = Model(buckets, mean_class, mode, hole, shift, states)
-    if mode == models.FILTERED_SIGNS and model.largest > 2047:
-        return Model(buckets, mean_class, 1, hole, model.shift, states)
+        model = dataclasses.replace(model, shift=shift)
     return model
 
 

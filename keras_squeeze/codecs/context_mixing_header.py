@@ -6,7 +6,9 @@
   other bits; its value follows as a signed varint, and nothing else.
 - if bit 5, signed varint: the centre, subtracted from all elements;
 - if bit 6, byte: the logarithm of the trellis' states; varint: `chains - 1`;
-- byte: the number of buckets, 2..120;
+- byte: the number of buckets, 2..120; 128 more where the last one holds only
+  the largest level, which then follows as a varint, less that of the bucket
+  before and 1;
 - byte: the scale class of the mean magnitude;
 - if bit 7, varint: `hole - 1`; byte: the shift;
 - for every block but the last, varint: its length in bytes;
@@ -43,6 +45,7 @@ _CENTRE, _TRELLIS, _HOLE = 1 << 5, 1 << 6, 1 << 7
 _LARGEST = (1 << 31) - 1
 _MOST_BUCKETS = 120
 _LARGEST_SHIFT = 255
+_TOP = 1 << 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +105,19 @@ def write(
         flags |= _TRELLIS
         out += bytes([trellis.states.bit_length() - 1])
         out += varint(trellis.chains - 1)
-    out += bytes([model.buckets, model.mean_class])
+    out += _buckets(model) + bytes([model.mean_class])
     if (model.hole, model.shift) != (1, 0):
         flags |= _HOLE
         out += varint(model.hole - 1) + bytes([model.shift])
     out += b"".join(varint(len(block)) for block in blocks[:-1])
     return bytes([flags]) + out + b"".join(states[1:])
+
+
+def _buckets(model: Model) -> bytes:
+    if not model.top:
+        return bytes([model.buckets])
+    least = tables.bucket_start(model.buckets - 2) + 1
+    return bytes([model.buckets | _TOP]) + varint(model.top - least)
 
 
 def read(cursor: ByteCursor, shape: Sequence[int]) -> Header | int:
@@ -158,7 +168,11 @@ def _read_trellis(cursor: ByteCursor, geometry: KernelGeometry) -> Trellis:
 def _read_model(
     cursor: ByteCursor, flags: int, trellis: Trellis | None
 ) -> Model:
-    buckets, mean_class = cursor.byte(), cursor.byte()
+    buckets, top = cursor.byte(), 0
+    if buckets & _TOP and trellis is None:
+        buckets ^= _TOP
+        top = _read_top(cursor, buckets)
+    mean_class = cursor.byte()
     hole, shift = 1, 0
     if flags & _HOLE:
         hole, shift = 1 + cursor.varint(_LARGEST), cursor.byte()
@@ -170,11 +184,18 @@ def _read_model(
         raise cursor.fail("the class of a mean", mean_class)
     mode = flags >> 3 & 3
     states = 0 if trellis is None else trellis.states
-    model = Model(buckets, mean_class, mode, hole, shift, states)
+    model = Model(buckets, mean_class, mode, hole, shift, states, top)
     most = models.FILTER_MAGNITUDE if mode == 2 else _LARGEST
-    if mode == 3 or model.largest > most:
+    if model.largest > most:
         raise cursor.fail(f"magnitudes up to {most}", (mode, model.largest))
     return model
+
+
+def _read_top(cursor: ByteCursor, buckets: int) -> int:
+    if not 3 <= buckets <= _MOST_BUCKETS:
+        raise cursor.fail(f"3 to {_MOST_BUCKETS} buckets", buckets)
+    least = tables.bucket_start(buckets - 2) + 1
+    return least + cursor.varint(tables.bucket_start(buckets - 1) - least)
 
 
 def read_blocks(

@@ -22,15 +22,18 @@ STARTING_AGES = (8, 6, 6, 1, 6, 6, 1, 1)
 SETS = 16
 #: Values around a weight that predict it.
 NEIGHBOURS = 8
+#: Principal components of the channels before that predict it.
+COMPONENTS = 8
 #: Slots for signs, and where those of each context start.
 SIGN_SLOTS = 8192
 SIGN_STARTS = (0, 64, 128, 256, 4352, 5120, 5376, 5632)
 #: Places within a channel that have a context of their own.
 PLACES = 1024
 
-#: How signs are coded: as raw bits, by contexts, or by contexts that know the
-#: prediction of a linear filter.
-RAW_SIGNS, CONTEXT_SIGNS, FILTERED_SIGNS = range(3)
+#: How signs are coded: as raw bits, by contexts, by contexts that know the
+#: prediction of a linear filter, or that of a filter and of the principal
+#: components of the channels before.
+RAW_SIGNS, CONTEXT_SIGNS, FILTERED_SIGNS, PREDICTED_SIGNS = range(4)
 #: The largest magnitude the linear filter takes.
 FILTER_MAGNITUDE = 2047
 
@@ -50,10 +53,13 @@ class Model:
     Args:
         buckets: Integer in 2..120, the buckets that magnitudes fall into.
         mean_class: Integer, the scale class of the mean magnitude.
-        sign_mode: Integer, `RAW_SIGNS`, `CONTEXT_SIGNS` or `FILTERED_SIGNS`.
+        sign_mode: Integer, `RAW_SIGNS`, `CONTEXT_SIGNS`, `FILTERED_SIGNS` or
+            `PREDICTED_SIGNS`.
         hole: Integer, the least magnitude that is not 0. Defaults to `1`.
         shift: Integer, see `context_mixing_tables.priors`. Defaults to `0`.
         states: Integer, the states of the trellis, 0 without one.
+        top: Integer, the largest level, which the last bucket holds alone; 0
+            where the last bucket is like the others. Defaults to `0`.
     """
 
     buckets: int
@@ -62,6 +68,7 @@ class Model:
     hole: int = 1
     shift: int = 0
     states: int = 0
+    top: int = 0
 
     @property
     def classes(self) -> int:
@@ -76,7 +83,8 @@ class Model:
     @property
     def largest(self) -> int:
         """The largest magnitude of a value this model can code."""
-        level = tables.bucket_start(self.buckets) + self.hole - 2
+        level = self.top or tables.bucket_start(self.buckets) - 1
+        level += self.hole - 1
         return 2 * level if self.states else level
 
     @property
@@ -88,7 +96,7 @@ class Model:
     def priors(self) -> tables.Priors:
         """The probabilities the model starts with."""
         return tables.priors(
-            self.buckets, bool(self.states), self.hole, self.shift
+            self.buckets, bool(self.states), self.hole, self.shift, self.top
         )
 
     @property
@@ -101,14 +109,26 @@ class Model:
         classes, halves = self.classes, self.half_classes
         neighbours = 768 if taps > 1 else 256
         places = min(taps * inputs, PLACES)
+        local, sizes = classes, 8
+        if self.sign_mode == PREDICTED_SIGNS:
+            local, sizes = 512, 12
         return (
-            *(classes, 256, classes, neighbours),
-            *(16 * halves, 8 * classes, 1, places),
+            *(classes, 256, local, neighbours),
+            *(16 * halves, sizes * classes, 1, places),
         )
+
+    @property
+    def starting_ages(self) -> tuple[int, ...]:
+        """The ages that the probabilities of each context start with."""
+        if self.sign_mode == PREDICTED_SIGNS:
+            return (*STARTING_AGES[:2], 1, *STARTING_AGES[3:])
+        return STARTING_AGES
 
     def prior_class(self, context: int, index: int) -> int:
         """The scale class whose prior a context starts with."""
         halves = self.half_classes
+        if context == 2 and self.sign_mode == PREDICTED_SIGNS:
+            return self.mean_class
         if context in (0, 2):
             return index
         if context == 1:

@@ -23,12 +23,13 @@ _POINTERS = (
     *("squash", "stretch", "rates", "logarithms"),
     *("prior_nodes", "prior_halves", "starts", "sets"),
     *("next_states", "states", "levels", "bytes"),
-    *("slots", "weights", "sums"),
+    *("slots", "weights", "sums", "parts"),
 )
 _LONGS = ("channels", "taps", "width", "inputs", "length", "chains", "mean")
 _INTEGERS = (
     *("mean_class", "buckets", "classes", "nodes", "hole"),
     *("sign_mode", "decoding", "portable", "first_channel"),
+    "top",
 )
 
 
@@ -158,6 +159,7 @@ def _run(
         "slots": _working_memory("slots", slots, np.uint32),
         "weights": np.empty(models.SETS * models.CONTEXTS, np.int32),
         "sums": np.empty(sums, np.int64),
+        "parts": _components_memory(model, taps * inputs),
     }
     job = _Job(
         **{name: _address(array) for name, array in arrays.items()},
@@ -177,8 +179,16 @@ def _run(
         decoding=decoding,
         portable=portable,
         first_channel=first_channel,
+        top=model.top,
     )
     return int(kernel()(job))
+
+
+def _components_memory(model: Model, places: int) -> np.ndarray | None:
+    if model.sign_mode != models.PREDICTED_SIGNS:
+        return None
+    # 32 bits of each place, and 16 for every component, twice, and one more.
+    return np.empty((2 * models.COMPONENTS + 3) * places // 2 + 1, np.int32)
 
 
 def _working_memory(name: str, size: int, dtype: type) -> np.ndarray:

@@ -22,27 +22,15 @@ from keras_squeeze.codecs import context_mixing_tables as tables
 from keras_squeeze.codecs.context_mixing_coder import Decoder, Encoder
 from keras_squeeze.codecs.context_mixing_mixer import Mixer
 from keras_squeeze.codecs.context_mixing_model import Model
+from keras_squeeze.codecs.context_mixing_prediction import (
+    Filter,
+    Prediction,
+    Weight,
+)
 from keras_squeeze.errors import SqueezeError
 
-_LARGEST_FILTER = 262136
 _LARGEST_COUNTED = 1 << 20
 _TERMINATOR = 0xA5
-
-
-@dataclass(slots=True)
-class _Weight:
-    """One weight: where it is, what surrounds it, what is expected of it."""
-
-    tap: int
-    input: int
-    place: int
-    around: list[int]
-    log_scale: int = 0
-    scale_class: int = 0
-    mean_class: int = 0
-    expected: int = 0
-    power: int = 0
-    odd: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +81,17 @@ class Scan:
         self._input_sums = [0] * self._inputs
         self._tap_sums = [0] * self._taps
         self._total, self._total_count = 32 * model.mean, 32
-        self._filter = [0] * models.NEIGHBOURS
+        self._legal = True
+        self._filter = self._prediction = None
+        if model.sign_mode == models.FILTERED_SIGNS:
+            self._filter = Filter()
+        if model.sign_mode == models.PREDICTED_SIGNS:
+            places = self._taps * self._inputs
+            self._prediction = Prediction(model.mean, places, self._taps)
 
     def _prepare_tables(self) -> None:
         model, trellis = self._model, bool(self._model.states)
         self._mixer = Mixer(self._coder)
-        self._logarithms = tables.logarithms().tolist()
         self._sets = models.mixer_sets(model.buckets, trellis).tolist()
         self._starts = model.priors.starts.tolist()
         self._halves = model.priors.halves.tolist()
@@ -114,7 +107,7 @@ class Scan:
                 [p | age for p in nodes[model.prior_class(context, index)]]
                 for index in range(sizes[context])
             ]
-            for context, age in enumerate(models.STARTING_AGES)
+            for context, age in enumerate(model.starting_ages)
         ]
         self._signs = [1 << 31 | 1] * models.SIGN_SLOTS
 
@@ -122,7 +115,7 @@ class Scan:
         """Codes all values, and a terminator by which damage is noticed.
 
         Returns:
-            Whether the terminator was as expected.
+            Whether the terminator was as expected, and every level legal.
         """
         for index in range(len(self._values)):
             self._begin_channel(index)
@@ -130,27 +123,31 @@ class Scan:
                 plans = self._plan_tap(index, tap)
                 for place, plan in enumerate(plans, tap * self._inputs):
                     self._code(index, tap, place, plan)
+            if self._prediction is not None:
+                self._prediction.learn_channel(self._values[index])
             self._total += self._row << 10
             self._total_count += self._row_count
         if self._coder.decoding:
             shape = self._out.shape
             self._out[...] = np.array(self._values, np.int32).reshape(shape)
-        return self._coder.raw(_TERMINATOR, 8) == _TERMINATOR
+        return self._coder.raw(_TERMINATOR, 8) == _TERMINATOR and self._legal
 
     def _begin_channel(self, index: int) -> None:
         self._mean = max(self._total // self._total_count, 1)
-        self._log_mean = self._log(self._mean)
-        self._log_channels = self._log(2 * index + 3) - 256
+        self._log_mean = _log(self._mean)
+        self._log_channels = _log(2 * index + 3) - 256
         self._row = self._row_count = 0
         self._local = self._mean
         self._kernels = [0] * self._inputs
+        if self._prediction is not None:
+            self._prediction.begin_channel()
 
     def _plan_tap(self, index: int, tap: int) -> list[_Plan]:
         first = tap * self._inputs
         places = range(first, first + self._inputs)
         weak = self._mean + (self._mean >> 1)
         columns = [
-            self._log((self._columns[p] << 10) + weak) - self._log_channels
+            _log((self._columns[p] << 10) + weak) - self._log_channels
             for p in places
         ]
         if self._taps > 1:
@@ -164,8 +161,7 @@ class Scan:
                 column,
                 column - self._log_mean,
                 0,
-                2 * _class_of(self._log(4 * abs(value) + 1), 6, 128)
-                + (value > 0),
+                2 * _class_of(_log(4 * abs(value) + 1), 6, 128) + (value > 0),
             )
             for column, value in zip(columns, last, strict=True)
         ]
@@ -174,16 +170,16 @@ class Scan:
         self, index: int, tap: int, columns: list[int]
     ) -> list[_Plan]:
         mean, inputs = self._mean, self._inputs
-        share = self._log((self._tap_sums[tap] << 10) + 8 * mean)
-        share -= self._log(index * inputs + 8) + 2 * self._log_mean
-        share -= self._log(index * self._taps + tap + 2)
-        before = 768 - self._log_mean - self._log(tap + 1)
+        share = _log((self._tap_sums[tap] << 10) + 8 * mean)
+        share -= _log(index * inputs + 8) + 2 * self._log_mean
+        share -= _log(index * self._taps + tap + 2)
+        before = 768 - self._log_mean - _log(tap + 1)
         plans = []
         for i, column in enumerate(columns):
-            second = self._log((self._input_sums[i] << 10) + 2 * mean)
+            second = _log((self._input_sums[i] << 10) + 2 * mean)
             kernel = 15
             if tap:
-                size = self._log((self._kernels[i] << 10) + mean)
+                size = _log((self._kernels[i] << 10) + mean)
                 kernel = _class_of(size + before, 7, 16)
             near = self._neighbour_class(index, tap, tap * inputs + i)
             plans.append(_Plan(column, share + second, kernel, near))
@@ -200,7 +196,7 @@ class Scan:
     def _near_class(self, value: int) -> int:
         if value == 0:
             return 0
-        size = self._log(4 * abs(value) + 1) - self._log_mean
+        size = _log(4 * abs(value) + 1) - self._log_mean
         return 2 * min(max(size + 2560 >> 8, 1), 7) + (value > 0)
 
     def _has_left(self, tap: int) -> bool:
@@ -211,7 +207,9 @@ class Scan:
 
     def _code(self, index: int, tap: int, place: int, plan: _Plan) -> None:
         around = self._around(index, tap, place)
-        weight = _Weight(tap, place - tap * self._inputs, place, around)
+        weight = Weight(tap, place - tap * self._inputs, place, around)
+        if index and place + 1 < len(self._values[index]):
+            weight.next_before = self._values[index - 1][place + 1]
         contexts = self._contexts(weight, plan)
         chain = 0
         if self._states is not None:
@@ -234,16 +232,18 @@ class Scan:
         if self._states is not None and self._next_states is not None:
             state = int(self._states[chain])
             self._states[chain] = self._next_states[state][level & 1]
-        if self._model.sign_mode == models.FILTERED_SIGNS:
-            self._learn_filter(weight, value)
+        if self._filter is not None:
+            self._filter.learn(weight, value, self._mean)
+        if self._prediction is not None:
+            self._prediction.learn(weight, value)
         self._add(weight, size)
 
-    def _level(self, weight: _Weight, value: int) -> int:
+    def _level(self, weight: Weight, value: int) -> int:
         if self._states is not None:
             return (abs(value) + weight.odd) >> 1
         return abs(value) - (self._model.hole - 1) if value else 0
 
-    def _size(self, weight: _Weight, level: int) -> int:
+    def _size(self, weight: Weight, level: int) -> int:
         if self._states is not None:
             return 2 * level - bool(weight.odd and level)
         return level + self._model.hole - 1 if level else 0
@@ -264,26 +264,30 @@ class Scan:
             channel[place - 4] if place > 3 else 0,
         ]
 
-    def _contexts(self, weight: _Weight, plan: _Plan) -> list[int]:
+    def _contexts(self, weight: Weight, plan: _Plan) -> list[int]:
         classes, halves = self._model.classes, self._model.half_classes
         if self._row_count < 32 or self._row_count % 8 == 0:
-            self._log_row = self._log((self._row << 10) + 3 * self._mean)
-            self._log_row -= self._log(self._row_count + 3)
+            self._log_row = _log((self._row << 10) + 3 * self._mean)
+            self._log_row -= _log(self._row_count + 3)
         weight.log_scale = self._log_row + plan.column - self._log_mean
         weight.scale_class = _class_of(weight.log_scale, 6, classes)
         kernel = plan.kernel
         if self._taps == 1:
             two = abs(weight.around[2]) + abs(weight.around[4])
-            near = self._log((two << 9) + 64) - self._log_mean
+            near = _log((two << 9) + 64) - self._log_mean
             kernel = _class_of(near + 768, 7, 16)
-        if self._model.sign_mode == models.FILTERED_SIGNS:
-            self._expect(weight)
+        local = _class_of(_log(self._local + 1), 6, classes)
+        if self._filter is not None:
+            self._filter.expect(weight)
+        if self._prediction is not None:
+            self._prediction.expect(weight)
+            local = self._prediction.context(weight, self._log_mean)
         row = _class_of(self._log_row - self._log_mean + 1024, 7, 16)
         column = _class_of(plan.column - self._log_mean + 1024, 7, 16)
         return [
             weight.scale_class,
             row * 16 + column,
-            _class_of(self._log(self._local + 1), 6, classes),
+            local,
             plan.neighbours,
             kernel * halves + _class_of(self._log_row + plan.second, 7, halves),
             weight.mean_class * classes + weight.scale_class,
@@ -291,30 +295,14 @@ class Scan:
             weight.place % models.PLACES,
         ]
 
-    def _expect(self, weight: _Weight) -> None:
-        for coefficient, value in zip(self._filter, weight.around, strict=True):
-            weight.expected += (coefficient >> 3) * value
-            weight.power += value * value
-        size = abs(weight.expected) >> 3
-        if size:
-            ratio = self._log(size) - weight.log_scale
-            weight.mean_class = min(max(ratio + 1024 >> 7, 0), 7)
-
-    def _learn_filter(self, weight: _Weight, value: int) -> None:
-        if weight.power == 0:
-            return
-        place = (weight.power + (self._mean >> 6) + 1).bit_length() - 1
-        half = place + 2 >> 1
-        error = value * 8192 - weight.expected >> half
-        for i, near in enumerate(weight.around):
-            step = error * near >> place + 6 - half
-            self._filter[i] = _clip(self._filter[i] + step, _LARGEST_FILTER)
-
     def _code_level(
-        self, weight: _Weight, contexts: list[int], level: int
+        self, weight: Weight, contexts: list[int], level: int
     ) -> int:
-        bucket = tables.bucket_of(level)
+        top, last = self._model.top, self._model.buckets - 1
+        bucket = last if level == top > 0 else tables.bucket_of(level)
         bucket = self._code_bucket(weight, contexts, bucket)
+        if top and bucket == last:
+            return top
         first = tables.bucket_start(bucket)
         if bucket < tables.EXACT:
             return first
@@ -327,10 +315,12 @@ class Scan:
         rest &= (1 << count) - 1
         if count:
             rest = self._coder.raw(rest, count)
-        return first + (upper << count) + rest
+        level = first + (upper << count) + rest
+        self._legal &= not top or level < top
+        return level
 
     def _code_bucket(
-        self, weight: _Weight, contexts: list[int], bucket: int
+        self, weight: Weight, contexts: list[int], bucket: int
     ) -> int:
         def bit(node: int, answer: bool) -> int:
             if weight.odd and node < 12:
@@ -352,20 +342,21 @@ class Scan:
                 at -= 1
         return at
 
-    def _code_sign(self, weight: _Weight, level: int, negative: bool) -> int:
+    def _code_sign(self, weight: Weight, level: int, negative: bool) -> int:
         if self._model.sign_mode == models.RAW_SIGNS:
             return self._coder.raw(int(negative), 1)
         signs = ((v > 0) + 2 * (v < 0) for v in weight.around)
         left, up, before, last, *_ = signs
+        middle = 32 if self._prediction is None else 64
         mean = 4 * weight.mean_class
-        mean = 32 - mean if weight.expected < 0 else 32 + mean
+        mean = middle - mean if weight.expected < 0 else middle + mean
         if self._taps > 1:
             third = (weight.tap * 9 + left * 3 + up) % 576
         else:
             third = last * 3 + before
         contexts = (
             *(0, before * 9 + left * 3 + up, mean, weight.place & 4095),
-            *(third, mean * 2 + min(level, 3)),
+            *(third, mean * 2 + min(level, middle // 8 - 1)),
             before * 27 + last * 9 + left * 3 + up,
             weight.input & 1023,
         )
@@ -375,7 +366,7 @@ class Scan:
         ]
         return self._mixer.bit([self._signs] * 8, places, 0, negative)
 
-    def _add(self, weight: _Weight, size: int) -> None:
+    def _add(self, weight: Weight, size: int) -> None:
         size = min(size, _LARGEST_COUNTED)
         self._row += size
         self._row_count += 1
@@ -386,15 +377,9 @@ class Scan:
         self._local += (size << 10) - self._local >> 3
         self._mixer.count += 1
 
-    def _log(self, x: int) -> int:
-        place = x.bit_length() - 1
-        mantissa = (x << 8 >> place) & 255
-        return 256 * place + int(self._logarithms[mantissa])
+
+_log = tables.logarithm
 
 
 def _class_of(logarithm: int, shift: int, count: int) -> int:
     return min(max(logarithm >> shift, 0), count - 1)
-
-
-def _clip(x: int, limit: int) -> int:
-    return min(max(x, -limit), limit)

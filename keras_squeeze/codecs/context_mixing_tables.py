@@ -107,6 +107,17 @@ def logarithms() -> np.ndarray:
     return table
 
 
+@functools.cache
+def _logarithms() -> list[int]:
+    return [int(x) for x in logarithms()]
+
+
+def logarithm(x: int) -> int:
+    """`256 * log2(x)` of an integer, at least 1."""
+    place = x.bit_length() - 1
+    return 256 * place + _logarithms()[(x << 8 >> place) & 255]
+
+
 def bucket_start(bucket: int) -> int:
     """The least magnitude of a bucket: 0..7, 8, 10, 12, 14, 16, 20, ..."""
     if bucket < EXACT:
@@ -261,7 +272,11 @@ class Priors:
 
 @functools.lru_cache(maxsize=64)
 def priors(
-    buckets: int, trellis: bool = False, hole: int = 1, shift: int = 0
+    buckets: int,
+    trellis: bool = False,
+    hole: int = 1,
+    shift: int = 0,
+    top: int = 0,
 ) -> Priors:
     """The priors of a model.
 
@@ -273,6 +288,7 @@ def priors(
         trellis: Boolean, whether levels lie on the two grids of a trellis.
         hole: Integer, the least magnitude but 0: level 1.
         shift: Integer. Magnitude `m` stands for weights of `m + shift / 2`.
+        top: Integer, the level that the last bucket holds alone, or 0.
 
     Returns:
         `Priors`. Node `3 * u` asks whether the bucket is above `u`, the start;
@@ -283,6 +299,8 @@ def priors(
     means = class_means(buckets, hole, shift)[:, None]
     grids: tuple[int | None, ...] = (0, 1) if trellis else (None,)
     first = np.array([bucket_start(b) for b in range(buckets + 1)], np.int64)
+    if top:
+        first[-2:] = top, top + 1
     parts = []
     for grid in grids:
         edges = double_edges(first, grid, 2 * hole - 2 + shift)

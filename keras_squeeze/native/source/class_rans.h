@@ -76,12 +76,20 @@ typedef struct {
   int width;        /* lanes that take part */
 } ks_run;
 
-/* A kernel decodes rows of 32 lanes while there are KS_ROW_WORDS words and
-   says how many it has done. */
-typedef int64_t (*ks_run_kernel)(const ks_job *, ks_block *, const ks_run *);
+/* Blocks that a kernel may decode side by side. */
+#define KS_TOGETHER 2
+
+/* A kernel decodes the first `count` rows of one run of each of `blocks`
+   blocks, 1 or KS_TOGETHER, while each block has KS_ROW_WORDS words. Says how
+   many rows it has done. */
+typedef int64_t (*ks_run_kernel)(const ks_job *, ks_block *const *,
+                                 const ks_run *const *, int64_t count,
+                                 int blocks);
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define KS_X86 1
+void ks_finish_apart(const ks_job *job, ks_block *block, const uint8_t *tokens,
+                     uint32_t *values);
 ks_run_kernel ks_avx2_kernel(const ks_job *job);
 ks_run_kernel ks_avx512_kernel(const ks_job *job);
 #endif
@@ -101,13 +109,14 @@ static inline uint32_t ks_feed(ks_block *block, uint32_t x) {
 }
 
 /* The second and third steps of a row: escapes, and the bits that tokens
-   leave open. `values` holds what tokens stand for. */
+   leave open. `values` is written: what the tokens stand for. */
 static inline void ks_finish_row(const ks_job *job, ks_block *block,
                                  const uint8_t *tokens, uint32_t *values,
                                  int width) {
   int bits[KS_LANES];
   for (int lane = 0; lane < width; lane++) {
     bits[lane] = job->shift;
+    values[lane] = (uint32_t)job->low + ((uint32_t)tokens[lane] << job->shift);
     if (tokens[lane] == job->escape) {
       uint32_t x = block->x[lane];
       uint32_t entry = job->tables[(uint32_t)job->escape_base +
@@ -170,6 +179,19 @@ static inline int ks_near_there(const ks_job *job, const ks_run *run,
 static inline size_t ks_offset(const ks_job *job, const ks_run *run,
                                int64_t row) {
   return (size_t)((run->position + row) * job->channels + run->channel);
+}
+
+/* Bytes of an element. */
+static inline size_t ks_size(int kind) {
+  return kind == KS_INT8 ? 1 : kind == KS_INT16 ? 2 : 4;
+}
+
+/* Whether rows of floats are best written past the caches: many of them, of
+   whole lines. Lines far apart cost the caches several times as much. */
+static inline int ks_is_streamed(const ks_job *job) {
+  int64_t row_bytes = job->channels * 4;
+  return !(((uintptr_t)job->out | (uintptr_t)row_bytes) % 64) &&
+         row_bytes * job->positions >= 1 << 20;
 }
 
 /* Where the tables of each lane start, without neighbour and grid. */

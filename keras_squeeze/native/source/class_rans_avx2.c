@@ -32,9 +32,12 @@
 static const uint32_t word_ranks[256] = {RANKS64(0), RANKS64(64), RANKS64(128),
                                          RANKS64(192)};
 
+/* A block in registers. */
 typedef struct {
-  __m256i x[VECTORS], machine[VECTORS], channels[VECTORS];
+  __m256i x[VECTORS], machine[VECTORS];
   __m256 scale[VECTORS];
+  const uint16_t *next, *end;
+  uint8_t *out; /* where the row goes */
 } lanes;
 
 INLINE __m256i load(const void *from) {
@@ -46,16 +49,17 @@ INLINE void save(void *to, __m256i value) {
 }
 
 INLINE void load_lanes(lanes *all, const ks_job *job, const ks_block *block,
-                       const ks_run *run) {
+                       const ks_run *run, const int kind) {
   for (int v = 0; v < VECTORS; v++) {
     all->x[v] = load(block->x + WIDE * v);
     all->machine[v] = load(block->machine + WIDE * v);
-    all->channels[v] =
-        load(job->channel_exponents + run->channel + WIDE * v);
-    if (job->kind == KS_FLOAT32) {
+    if (kind == KS_FLOAT32) {
       all->scale[v] = _mm256_loadu_ps(job->scale + run->channel + WIDE * v);
     }
   }
+  all->next = block->next;
+  all->end = block->end;
+  all->out = (uint8_t *)job->out + ks_offset(job, run, 0) * ks_size(kind);
 }
 
 INLINE void store_lanes(const lanes *all, ks_block *block) {
@@ -63,20 +67,15 @@ INLINE void store_lanes(const lanes *all, ks_block *block) {
     save(block->x + WIDE * v, all->x[v]);
     save(block->machine + WIDE * v, all->machine[v]);
   }
+  block->next = all->next;
 }
 
 /* Where the table of each lane starts. */
 INLINE __m256i slots_of(const ks_job *job, const ks_block *block,
-                        const ks_run *run, const lanes *all, int64_t row,
-                        int v, const int near, const int machine) {
-  __m256i here =
-      _mm256_set1_epi32(job->position_exponents[run->position + row]);
-  __m256i exponent = _mm256_add_epi32(here, all->channels[v]);
-  exponent = _mm256_max_epi32(exponent, _mm256_setzero_si256());
-  exponent = _mm256_min_epi32(exponent, _mm256_set1_epi32(job->highest));
-  exponent = _mm256_srl_epi32(exponent, _mm_cvtsi32_si128(job->merge));
-  __m256i slots =
-      _mm256_mullo_epi32(exponent, _mm256_set1_epi32(job->class_stride));
+                        const ks_run *run, const lanes *all,
+                        const uint32_t *chosen, int64_t row, int v,
+                        const int near, const int machine) {
+  __m256i slots = load(chosen + WIDE * v);
   if (near) {
     __m256i kind = _mm256_set1_epi32(2);
     if (ks_near_there(job, run, row)) {
@@ -94,7 +93,7 @@ INLINE __m256i slots_of(const ks_job *job, const ks_block *block,
   return slots;
 }
 
-/* One step of 8 lanes; gives their tokens. */
+/* One step of 8 lanes; gives the entries they found. */
 INLINE __m256i step(const uint32_t *tables, __m256i *state, __m256i slots,
                     const uint16_t **next) {
   const __m256i low12 = _mm256_set1_epi32(KS_TOTAL - 1);
@@ -115,10 +114,11 @@ INLINE __m256i step(const uint32_t *tables, __m256i *state, __m256i slots,
   __m256i words =
       _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)*next));
   words = _mm256_permutevar8x32_epi32(words, rank);
-  __m256i fed = _mm256_or_si256(_mm256_slli_epi32(x, 16), words);
-  *state = _mm256_blendv_epi8(x, fed, hungry);
+  words = _mm256_and_si256(words, hungry);
+  x = _mm256_sllv_epi32(x, _mm256_and_si256(hungry, _mm256_set1_epi32(16)));
+  *state = _mm256_or_si256(x, words);
   *next += __builtin_popcount((unsigned)mask);
-  return _mm256_and_si256(entry, _mm256_set1_epi32(255));
+  return entry;
 }
 
 INLINE __m256i near_class(__m256i value, int32_t threshold) {
@@ -169,126 +169,103 @@ INLINE __m256i low_bytes(const __m256i *values) {
       _mm256_packus_epi16(a, b), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-INLINE void store_row(const ks_job *job, const lanes *all, size_t offset,
-                      const __m256i *values, const int kind) {
+INLINE void store_row(const lanes *all, const __m256i *values, const int kind,
+                      const int streamed) {
   if (kind == KS_INT8) {
-    save((uint8_t *)job->out + offset, low_bytes(values));
+    save(all->out, low_bytes(values));
   } else if (kind == KS_INT16) {
-    uint16_t *to = (uint16_t *)job->out + offset;
-    save(to, low_halves(values[0], values[1]));
-    save(to + 2 * WIDE, low_halves(values[2], values[3]));
+    save(all->out, low_halves(values[0], values[1]));
+    save(all->out + 4 * WIDE, low_halves(values[2], values[3]));
   } else {
     for (int v = 0; v < VECTORS; v++) {
-      size_t at = offset + (size_t)(WIDE * v);
+      uint8_t *to = all->out + 4 * WIDE * v;
       if (kind == KS_INT32) {
-        save((uint32_t *)job->out + at, values[v]);
+        save(to, values[v]);
+        continue;
+      }
+      __m256 scaled =
+          _mm256_mul_ps(_mm256_cvtepi32_ps(values[v]), all->scale[v]);
+      if (streamed) {
+        _mm256_stream_ps((float *)to, scaled);
       } else {
-        __m256 scaled =
-            _mm256_mul_ps(_mm256_cvtepi32_ps(values[v]), all->scale[v]);
-        _mm256_storeu_ps((float *)job->out + at, scaled);
+        _mm256_storeu_ps((float *)to, scaled);
       }
     }
   }
 }
 
-/* A row with escapes or raw bits: the rest of it is done lane by lane. */
-static __attribute__((noinline)) void finish(const ks_job *job,
-                                             ks_block *block, lanes *all,
-                                             const __m256i *tokens,
-                                             __m256i *values) {
+/* A row with escapes or raw bits: all but its first step, lane by lane. */
+INLINE void finish_row(const ks_job *job, ks_block *block, lanes *all,
+                       __m256i tokens, __m256i *values) {
   uint8_t plain[KS_LANES];
   uint32_t out[KS_LANES];
-  save(plain, low_bytes(tokens));
-  for (int v = 0; v < VECTORS; v++) save(out + WIDE * v, values[v]);
+  save(plain, tokens);
   store_lanes(all, block);
-  ks_finish_row(job, block, plain, out, KS_LANES);
+  ks_finish_apart(job, block, plain, out);
   for (int v = 0; v < VECTORS; v++) {
     all->x[v] = load(block->x + WIDE * v);
     values[v] = load(out + WIDE * v);
   }
+  all->next = block->next;
 }
 
-INLINE int64_t decode_run(const ks_job *job, ks_block *block,
-                          const ks_run *run, const int kind, const int near,
-                          const int machine) {
+INLINE void decode_row(const ks_job *job, ks_block *block, const ks_run *run,
+                       lanes *all, ks_class_cache *cache, int64_t row,
+                       const int kind, const int near, const int machine,
+                       const int streamed) {
   const __m256i escape = _mm256_set1_epi32(job->escape);
   const __m256i low = _mm256_set1_epi32(job->low);
-  const __m128i shift = _mm_cvtsi32_si128(job->shift);
-  lanes all;
-  load_lanes(&all, job, block, run);
-  const uint16_t *next = block->next, *end = block->end;
-  const uint32_t *tables = job->tables;
-  const int shifted = job->shift;
-  int64_t row = 0;
-  for (; row < run->count && end - next >= KS_ROW_WORDS; row++) {
-    __m256i tokens[VECTORS], values[VECTORS];
-    __m256i escaped = _mm256_setzero_si256();
+  const uint32_t *chosen =
+      ks_cached_slots(job, run, run->position + row, KS_LANES, cache);
+  __m256i entries[VECTORS], values[VECTORS];
+  for (int v = 0; v < VECTORS; v++) {
+    __m256i slots =
+        slots_of(job, block, run, all, chosen, row, v, near, machine);
+    entries[v] = step(job->tables, &all->x[v], slots, &all->next);
+  }
+  if (kind == KS_INT8 && !near && !machine) {
+    /* Bytes do for all of it. */
+    __m256i tokens = low_bytes(entries);
+    __m256i found =
+        _mm256_cmpeq_epi8(tokens, _mm256_set1_epi8((char)job->escape));
+    int escaped = job->escape < 256 && _mm256_movemask_epi8(found);
+    __m256i bytes =
+        _mm256_add_epi8(tokens, _mm256_set1_epi8((char)job->low));
+    if (job->shift || escaped) {
+      finish_row(job, block, all, tokens, values);
+      bytes = low_bytes(values);
+    }
+    save(all->out, bytes);
+    all->out += job->channels;
+    return;
+  }
+  __m256i escaped = _mm256_setzero_si256();
+  for (int v = 0; v < VECTORS; v++) {
+    __m256i token = _mm256_and_si256(entries[v], _mm256_set1_epi32(255));
+    escaped = _mm256_or_si256(escaped, _mm256_cmpeq_epi32(token, escape));
+    values[v] = _mm256_add_epi32(low, token);
+  }
+  if (job->shift || !_mm256_testz_si256(escaped, escaped)) {
+    finish_row(job, block, all, low_bytes(entries), values);
+  }
+  if (near) {
+    __m256i kinds[VECTORS];
     for (int v = 0; v < VECTORS; v++) {
-      __m256i slots =
-          slots_of(job, block, run, &all, row, v, near, machine);
-      tokens[v] = step(tables, &all.x[v], slots, &next);
-      escaped =
-          _mm256_or_si256(escaped, _mm256_cmpeq_epi32(tokens[v], escape));
-      values[v] = _mm256_add_epi32(low, _mm256_sll_epi32(tokens[v], shift));
+      kinds[v] = near_class(values[v], job->near_threshold);
     }
-    if (shifted || !_mm256_testz_si256(escaped, escaped)) {
-      /* Copies: what has an address cannot stay in registers. */
-      lanes copy = all;
-      __m256i some[VECTORS], others[VECTORS];
-      for (int v = 0; v < VECTORS; v++) {
-        some[v] = tokens[v];
-        others[v] = values[v];
-      }
-      block->next = next;
-      finish(job, block, &copy, some, others);
-      next = block->next;
-      for (int v = 0; v < VECTORS; v++) {
-        all.x[v] = copy.x[v];
-        values[v] = others[v];
-      }
-    }
-    if (near) {
-      __m256i kinds[VECTORS];
-      for (int v = 0; v < VECTORS; v++) {
-        kinds[v] = near_class(values[v], job->near_threshold);
-      }
-      save(block->near + (run->first + row) * KS_LANES, low_bytes(kinds));
-    }
-    if (machine) {
-      for (int v = 0; v < VECTORS; v++) {
-        values[v] = follow(job, &all.machine[v], values[v]);
-      }
-    }
-    store_row(job, &all, ks_offset(job, run, row), values, kind);
+    save(block->near + (run->first + row) * KS_LANES, low_bytes(kinds));
   }
-  block->next = next;
-  store_lanes(&all, block);
-  return row;
+  if (machine) {
+    for (int v = 0; v < VECTORS; v++) {
+      values[v] = follow(job, &all->machine[v], values[v]);
+    }
+  }
+  store_row(all, values, kind, streamed);
+  all->out += (size_t)job->channels * ks_size(kind);
 }
 
-#define KERNEL(NAME, KIND, NEAR, MACHINE)                                   \
-  static int64_t NAME(const ks_job *job, ks_block *block,                   \
-                      const ks_run *run) {                                  \
-    return decode_run(job, block, run, KIND, NEAR, MACHINE);                \
-  }
-#define KERNELS(KIND)                 \
-  KERNEL(run_##KIND##_00, KIND, 0, 0) \
-  KERNEL(run_##KIND##_01, KIND, 0, 1) \
-  KERNEL(run_##KIND##_10, KIND, 1, 0) \
-  KERNEL(run_##KIND##_11, KIND, 1, 1)
-KERNELS(KS_INT8)
-KERNELS(KS_INT16)
-KERNELS(KS_INT32)
-KERNELS(KS_FLOAT32)
-
-#define ROW(KIND) \
-  {{run_##KIND##_00, run_##KIND##_01}, {run_##KIND##_10, run_##KIND##_11}}
-
-ks_run_kernel ks_avx2_kernel(const ks_job *job) {
-  static const ks_run_kernel kernels[KS_KINDS][2][2] = {
-      ROW(KS_INT8), ROW(KS_INT16), ROW(KS_INT32), ROW(KS_FLOAT32)};
-  return kernels[job->kind][job->near_distance != 0][job->machine != 0];
-}
+#define KS_KERNEL ks_avx2_kernel
+#include "class_rans_rows.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop

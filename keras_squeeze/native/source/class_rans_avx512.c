@@ -16,23 +16,26 @@
 #define WIDE 16
 #define INLINE static inline __attribute__((always_inline))
 
+/* A block in registers. */
 typedef struct {
-  __m512i x[VECTORS], machine[VECTORS], channels[VECTORS];
+  __m512i x[VECTORS], machine[VECTORS];
   __m512 scale[VECTORS];
+  const uint16_t *next, *end;
+  uint8_t *out; /* where the row goes */
 } lanes;
 
 INLINE void load_lanes(lanes *all, const ks_job *job, const ks_block *block,
-                       const ks_run *run) {
+                       const ks_run *run, const int kind) {
   for (int v = 0; v < VECTORS; v++) {
     all->x[v] = _mm512_loadu_si512(block->x + WIDE * v);
     all->machine[v] = _mm512_loadu_si512(block->machine + WIDE * v);
-    all->channels[v] = _mm512_loadu_si512(job->channel_exponents +
-                                          run->channel + WIDE * v);
-    if (job->kind == KS_FLOAT32) {
-      all->scale[v] =
-          _mm512_loadu_ps(job->scale + run->channel + WIDE * v);
+    if (kind == KS_FLOAT32) {
+      all->scale[v] = _mm512_loadu_ps(job->scale + run->channel + WIDE * v);
     }
   }
+  all->next = block->next;
+  all->end = block->end;
+  all->out = (uint8_t *)job->out + ks_offset(job, run, 0) * ks_size(kind);
 }
 
 INLINE void store_lanes(const lanes *all, ks_block *block) {
@@ -40,20 +43,15 @@ INLINE void store_lanes(const lanes *all, ks_block *block) {
     _mm512_storeu_si512(block->x + WIDE * v, all->x[v]);
     _mm512_storeu_si512(block->machine + WIDE * v, all->machine[v]);
   }
+  block->next = all->next;
 }
 
 /* Where the table of each lane starts. */
 INLINE __m512i slots_of(const ks_job *job, const ks_block *block,
-                        const ks_run *run, const lanes *all, int64_t row,
-                        int v, const int near, const int machine) {
-  __m512i here =
-      _mm512_set1_epi32(job->position_exponents[run->position + row]);
-  __m512i exponent = _mm512_add_epi32(here, all->channels[v]);
-  exponent = _mm512_max_epi32(exponent, _mm512_setzero_si512());
-  exponent = _mm512_min_epi32(exponent, _mm512_set1_epi32(job->highest));
-  exponent = _mm512_srl_epi32(exponent, _mm_cvtsi32_si128(job->merge));
-  __m512i slots =
-      _mm512_mullo_epi32(exponent, _mm512_set1_epi32(job->class_stride));
+                        const ks_run *run, const lanes *all,
+                        const uint32_t *chosen, int64_t row, int v,
+                        const int near, const int machine) {
+  __m512i slots = _mm512_loadu_si512(chosen + WIDE * v);
   if (near) {
     __m512i kind = _mm512_set1_epi32(2);
     if (ks_near_there(job, run, row)) {
@@ -71,12 +69,13 @@ INLINE __m512i slots_of(const ks_job *job, const ks_block *block,
   return slots;
 }
 
-/* One step of 16 lanes; gives their tokens. */
+/* One step of 16 lanes; gives the entries they found. */
 INLINE __m512i step(const uint32_t *tables, __m512i *state, __m512i slots,
                     const uint16_t **next) {
   const __m512i low12 = _mm512_set1_epi32(KS_TOTAL - 1);
   __m512i x = *state;
-  __m512i index = _mm512_add_epi32(_mm512_and_si512(x, low12), slots);
+  /* Tables start at multiples of 4096: slots | (x & low12). */
+  __m512i index = _mm512_ternarylogic_epi32(slots, x, low12, 0xf8);
   __m512i entry = _mm512_i32gather_epi32(index, tables, 4);
   __m512i f = _mm512_and_si512(_mm512_srli_epi32(entry, 8), low12);
   /* (f + 1) * q + place, as f * q + (q + place). */
@@ -90,7 +89,7 @@ INLINE __m512i step(const uint32_t *tables, __m512i *state, __m512i slots,
   words = _mm512_maskz_expand_epi32(hungry, words);
   *state = _mm512_mask_or_epi32(x, hungry, _mm512_slli_epi32(x, 16), words);
   *next += __builtin_popcount(hungry);
-  return _mm512_and_si512(entry, _mm512_set1_epi32(255));
+  return entry;
 }
 
 INLINE __m512i near_class(__m512i value, int32_t threshold) {
@@ -128,122 +127,79 @@ INLINE __m512i follow(const ks_job *job, __m512i *machine, __m512i level) {
                           _mm512_and_si512(sign, grid));
 }
 
-INLINE void store_row(const ks_job *job, const lanes *all, size_t offset,
-                      const __m512i *values, const int kind) {
+INLINE void store_row(const lanes *all, const __m512i *values, const int kind,
+                      const int streamed) {
   for (int v = 0; v < VECTORS; v++) {
-    size_t at = offset + (size_t)(WIDE * v);
+    uint8_t *to = all->out + (size_t)(WIDE * v) * ks_size(kind);
     if (kind == KS_INT8) {
-      _mm_storeu_si128((__m128i *)((uint8_t *)job->out + at),
-                       _mm512_cvtepi32_epi8(values[v]));
+      _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(values[v]));
     } else if (kind == KS_INT16) {
-      _mm256_storeu_si256((__m256i *)((uint16_t *)job->out + at),
-                          _mm512_cvtepi32_epi16(values[v]));
+      _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16(values[v]));
     } else if (kind == KS_INT32) {
-      _mm512_storeu_si512((uint32_t *)job->out + at, values[v]);
+      _mm512_storeu_si512(to, values[v]);
     } else {
       __m512 scaled =
           _mm512_mul_ps(_mm512_cvtepi32_ps(values[v]), all->scale[v]);
-      _mm512_storeu_ps((float *)job->out + at, scaled);
+      if (streamed) {
+        _mm512_stream_ps((float *)to, scaled);
+      } else {
+        _mm512_storeu_ps(to, scaled);
+      }
     }
   }
 }
 
-/* A row with escapes or raw bits: the rest of it is done lane by lane. */
-static __attribute__((noinline)) void finish(const ks_job *job,
-                                             ks_block *block, lanes *all,
-                                             const __m512i *tokens,
-                                             __m512i *values) {
+/* A row with escapes or raw bits: all but its first step, lane by lane. */
+INLINE void finish_row(const ks_job *job, ks_block *block, lanes *all,
+                       const __m512i *tokens, __m512i *values) {
   uint8_t plain[KS_LANES];
   uint32_t out[KS_LANES];
   for (int v = 0; v < VECTORS; v++) {
     _mm_storeu_si128((__m128i *)(plain + WIDE * v),
                      _mm512_cvtepi32_epi8(tokens[v]));
-    _mm512_storeu_si512(out + WIDE * v, values[v]);
   }
   store_lanes(all, block);
-  ks_finish_row(job, block, plain, out, KS_LANES);
+  ks_finish_apart(job, block, plain, out);
   for (int v = 0; v < VECTORS; v++) {
     all->x[v] = _mm512_loadu_si512(block->x + WIDE * v);
     values[v] = _mm512_loadu_si512(out + WIDE * v);
   }
+  all->next = block->next;
 }
 
-INLINE int64_t decode_run(const ks_job *job, ks_block *block,
-                          const ks_run *run, const int kind, const int near,
-                          const int machine) {
+INLINE void decode_row(const ks_job *job, ks_block *block, const ks_run *run,
+                       lanes *all, ks_class_cache *cache, int64_t row,
+                       const int kind, const int near, const int machine,
+                       const int streamed) {
   const __m512i escape = _mm512_set1_epi32(job->escape);
   const __m512i low = _mm512_set1_epi32(job->low);
-  const __m128i shift = _mm_cvtsi32_si128(job->shift);
-  lanes all;
-  load_lanes(&all, job, block, run);
-  const uint16_t *next = block->next, *end = block->end;
-  const uint32_t *tables = job->tables;
-  const int shifted = job->shift;
-  int64_t row = 0;
-  for (; row < run->count && end - next >= KS_ROW_WORDS; row++) {
-    __m512i tokens[VECTORS], values[VECTORS];
-    __mmask16 escaped = 0;
-    for (int v = 0; v < VECTORS; v++) {
-      __m512i slots =
-          slots_of(job, block, run, &all, row, v, near, machine);
-      tokens[v] = step(tables, &all.x[v], slots, &next);
-      escaped |= _mm512_cmpeq_epi32_mask(tokens[v], escape);
-      values[v] = _mm512_add_epi32(low, _mm512_sll_epi32(tokens[v], shift));
-    }
-    if (shifted || escaped) {
-      /* Copies: what has an address cannot stay in registers. */
-      lanes copy = all;
-      __m512i some[VECTORS], others[VECTORS];
-      for (int v = 0; v < VECTORS; v++) {
-        some[v] = tokens[v];
-        others[v] = values[v];
-      }
-      block->next = next;
-      finish(job, block, &copy, some, others);
-      next = block->next;
-      for (int v = 0; v < VECTORS; v++) {
-        all.x[v] = copy.x[v];
-        values[v] = others[v];
-      }
-    }
-    for (int v = 0; v < VECTORS; v++) {
-      if (near) {
-        uint8_t *to = block->near + (run->first + row) * KS_LANES + WIDE * v;
-        __m512i kinds = near_class(values[v], job->near_threshold);
-        _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(kinds));
-      }
-      if (machine) values[v] = follow(job, &all.machine[v], values[v]);
-    }
-    store_row(job, &all, ks_offset(job, run, row), values, kind);
+  const uint32_t *chosen =
+      ks_cached_slots(job, run, run->position + row, KS_LANES, cache);
+  __m512i tokens[VECTORS], values[VECTORS];
+  __mmask16 escaped = 0;
+  for (int v = 0; v < VECTORS; v++) {
+    __m512i slots =
+        slots_of(job, block, run, all, chosen, row, v, near, machine);
+    __m512i entry = step(job->tables, &all->x[v], slots, &all->next);
+    tokens[v] = _mm512_and_si512(entry, _mm512_set1_epi32(255));
+    escaped |= _mm512_cmpeq_epi32_mask(tokens[v], escape);
+    values[v] = _mm512_add_epi32(low, tokens[v]);
   }
-  block->next = next;
-  store_lanes(&all, block);
-  return row;
+  if (job->shift || escaped) finish_row(job, block, all, tokens, values);
+  for (int v = 0; v < VECTORS; v++) {
+    if (near) {
+      uint8_t *to = block->near + (run->first + row) * KS_LANES + WIDE * v;
+      __m512i kinds = near_class(values[v], job->near_threshold);
+      _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(kinds));
+    }
+    if (machine) values[v] = follow(job, &all->machine[v], values[v]);
+  }
+  store_row(all, values, kind, streamed);
+  all->out += (size_t)job->channels * ks_size(kind);
 }
 
-#define KERNEL(NAME, KIND, NEAR, MACHINE)                                   \
-  static int64_t NAME(const ks_job *job, ks_block *block,                   \
-                      const ks_run *run) {                                  \
-    return decode_run(job, block, run, KIND, NEAR, MACHINE);                \
-  }
-#define KERNELS(KIND)                 \
-  KERNEL(run_##KIND##_00, KIND, 0, 0) \
-  KERNEL(run_##KIND##_01, KIND, 0, 1) \
-  KERNEL(run_##KIND##_10, KIND, 1, 0) \
-  KERNEL(run_##KIND##_11, KIND, 1, 1)
-KERNELS(KS_INT8)
-KERNELS(KS_INT16)
-KERNELS(KS_INT32)
-KERNELS(KS_FLOAT32)
-
-#define ROW(KIND) \
-  {{run_##KIND##_00, run_##KIND##_01}, {run_##KIND##_10, run_##KIND##_11}}
-
-ks_run_kernel ks_avx512_kernel(const ks_job *job) {
-  static const ks_run_kernel kernels[KS_KINDS][2][2] = {
-      ROW(KS_INT8), ROW(KS_INT16), ROW(KS_INT32), ROW(KS_FLOAT32)};
-  return kernels[job->kind][job->near_distance != 0][job->machine != 0];
-}
+#define KS_KERNEL ks_avx512_kernel
+#include "class_rans_rows.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop

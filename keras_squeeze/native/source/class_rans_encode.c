@@ -15,7 +15,7 @@ typedef struct {
   uint16_t shift;
 } ks_encoding;
 
-static void load_row(const ks_job *job, size_t offset, int width,
+static inline void load_row(const ks_job *job, size_t offset, int width,
                      int32_t *values) {
   switch (job->kind) {
     case KS_INT8: {
@@ -82,6 +82,18 @@ static inline void token_row(const ks_job *job, const int32_t *values,
   }
 }
 
+static inline void count_row(const uint8_t *restrict tokens,
+                             const uint8_t *restrict tables, int width,
+                             int64_t *restrict counts) {
+#if defined(__GNUC__)
+#pragma GCC unroll 32
+#endif
+  for (int lane = 0; lane < width; lane++) {
+    uint32_t index = (uint32_t)tables[lane] << 8 | tokens[lane];
+    counts[index * KS_COUNTERS + (uint32_t)(lane % KS_COUNTERS)]++;
+  }
+}
+
 static int token_run(const ks_job *job, ks_block *block, const ks_run *run,
                      int32_t plain, uint8_t *tokens, uint8_t *tables,
                      int64_t *counts) {
@@ -99,7 +111,11 @@ static int token_run(const ks_job *job, ks_block *block, const ks_run *run,
       ks_context_slots(job, block, run, row, width, slots);
       chosen = slots;
     }
-    load_row(job, ks_offset(job, run, row), width, values);
+    if (width == KS_LANES) {
+      load_row(job, ks_offset(job, run, row), KS_LANES, values);
+    } else {
+      load_row(job, ks_offset(job, run, row), width, values);
+    }
     if (job->machine) good &= follow(job, block, values, width);
     if (job->near_distance) {
       uint8_t *near = block->near + (run->first + row) * KS_LANES;
@@ -109,12 +125,10 @@ static int token_run(const ks_job *job, ks_block *block, const ks_run *run,
     }
     if (width == KS_LANES) {
       token_row(job, values, chosen, (uint32_t)plain, KS_LANES, tokens, tables);
+      count_row(tokens, tables, KS_LANES, counts);
     } else {
       token_row(job, values, chosen, (uint32_t)plain, width, tokens, tables);
-    }
-    for (int lane = 0; lane < width; lane++) {
-      uint32_t index = (uint32_t)tables[lane] << 8 | tokens[lane];
-      counts[index * KS_COUNTERS + (uint32_t)(lane % KS_COUNTERS)]++;
+      count_row(tokens, tables, width, counts);
     }
     tokens += job->lanes;
     tables += job->lanes;
@@ -161,6 +175,52 @@ KS_EXPORT int ks_class_rans_tokens(const ks_job *job, int64_t first,
     }
   }
   return !good;
+}
+
+/* The cell of an element: (class * 5 + near) * 2 + grid says the table,
+   without the factors that are not there. */
+static inline uint64_t cell_of(const int16_t *tokens, const int16_t *classes,
+                               const uint8_t *near, const uint8_t *grids,
+                               int64_t size, int64_t i) {
+  int64_t table = classes ? classes[i] : 0;
+  if (near) table = table * 5 + near[i];
+  if (grids) table = table * 2 + grids[i];
+  return (uint64_t)(table * size + tokens[i]);
+}
+
+enum { KS_FEW_CELLS = 2048 };
+
+/* Counts tokens by table, for the choice of contexts.
+
+   tokens: count.
+   classes, near, grids: of each element, or NULL.
+   tables, size: of counts; what lies outside is not counted.
+   counts: tables x size, added to. */
+KS_EXPORT void ks_class_rans_histogram(const int16_t *tokens,
+                                       const int16_t *classes,
+                                       const uint8_t *near,
+                                       const uint8_t *grids, int64_t count,
+                                       int64_t tables, int64_t size,
+                                       int64_t *counts) {
+  uint64_t cells = (uint64_t)(tables * size);
+  int64_t spread[KS_COUNTERS][KS_FEW_CELLS];
+  int64_t i = 0;
+  if (cells <= KS_FEW_CELLS) {
+    memset(spread, 0, sizeof spread);
+    for (; i + KS_COUNTERS <= count; i += KS_COUNTERS) {
+      for (int k = 0; k < KS_COUNTERS; k++) {
+        uint64_t cell = cell_of(tokens, classes, near, grids, size, i + k);
+        if (cell < cells) spread[k][cell]++;
+      }
+    }
+    for (uint64_t cell = 0; cell < cells; cell++) {
+      for (int k = 0; k < KS_COUNTERS; k++) counts[cell] += spread[k][cell];
+    }
+  }
+  for (; i < count; i++) {
+    uint64_t cell = cell_of(tokens, classes, near, grids, size, i);
+    if (cell < cells) counts[cell]++;
+  }
 }
 
 /* Replaces tokens that their table lacks by the escape token.

@@ -23,10 +23,10 @@ static inline void context_sizes(const ks_context_mixing_job *job,
   uint32_t classes = (uint32_t)job->classes, halves = (classes + 1) / 2;
   sizes[0] = classes;
   sizes[1] = 256;
-  sizes[2] = classes;
+  sizes[2] = job->sign_mode == 3 ? 512 : classes;
   sizes[3] = job->taps > 1 ? 768 : 256;
   sizes[4] = 16 * halves;
-  sizes[5] = 8 * classes;
+  sizes[5] = (job->sign_mode == 3 ? 12 : 8) * classes;
   sizes[6] = 1;
   int64_t places = job->taps * job->inputs;
   sizes[7] = places < PLACES ? (uint32_t)places : PLACES;
@@ -115,6 +115,7 @@ static INLINE void portable_learn(const ks_context_mixing_job *job,
 static int32_t prior_class(const ks_context_mixing_job *job, int context,
                            int32_t at) {
   int32_t classes = job->classes, halves = (classes + 1) / 2;
+  if (context == 2 && job->sign_mode == 3) return job->mean_class;
   if (context == 0 || context == 2) return at;
   if (context == 1)
     return job->mean_class + 2 * (at / 16) + 2 * (at % 16) - 31;
@@ -123,9 +124,9 @@ static int32_t prior_class(const ks_context_mixing_job *job, int context,
   return job->mean_class;
 }
 
-static uint32_t prior_age(int context) {
+static uint32_t prior_age(const ks_context_mixing_job *job, int context) {
   static const uint32_t ages[CONTEXTS] = {8, 6, 6, 1, 6, 6, 1, 1};
-  return ages[context];
+  return context == 2 && job->sign_mode == 3 ? 1 : ages[context];
 }
 
 static void start_context(const ks_context_mixing_job *job, int context,
@@ -135,7 +136,7 @@ static void start_context(const ks_context_mixing_job *job, int context,
     scale = clip(scale, 0, job->classes - 1);
     const uint32_t *prior = job->prior_nodes + (size_t)scale * (size_t)job->nodes;
     for (int32_t node = 0; node < job->nodes; node++)
-      *slots++ = prior[node] | prior_age(context);
+      *slots++ = prior[node] | prior_age(job, context);
   }
 }
 
@@ -154,6 +155,19 @@ static void start_context(const ks_context_mixing_job *job, int context,
     s->total = job->mean * 32;                                                \
     s->total_count = 32;                                                      \
     s->learning_rate = learning_rate(0);                                      \
+    if (job->sign_mode == 3) {                                                \
+      s->places = job->taps * job->inputs;                                    \
+      s->shift = 17 - highest_bit((uint64_t)job->mean);                       \
+      s->left_shift = s->shift > 0 ? s->shift : 0;                            \
+      s->right_shift = s->shift < 0 ? -s->shift : 0;                          \
+      s->most_unscaled = (LARGEST_SCALED >> s->left_shift) + 1;               \
+      s->residual = 49152;                                                    \
+      s->turned = job->parts;                                                 \
+      s->parts = (int16_t *)(s->turned + s->places);                          \
+      s->components = s->parts + COMPONENTS * s->places;                      \
+      s->rest = s->components + COMPONENTS * s->places;                       \
+      memset(s->parts, 0, 2 * sizeof(int16_t) * COMPONENTS * (size_t)s->places); \
+    }                                                                         \
     context_sizes(job, sizes);                                                \
     s->node_slots = job->slots;                                               \
     uint32_t *slot = job->slots;                                              \
@@ -194,7 +208,7 @@ START(portable)
     name##_run(&s, 1);                                                        \
     if (coder_raw(&s.coder, 0, 8, 1) != TERMINATOR) return -1;                \
     coder_find_low(&s.coder);                                                 \
-    return s.coder.code == coder_last(&s.coder) - s.coder.low ? s.coder.position : -1; \
+    return !s.foreign && s.coder.code == coder_last(&s.coder) - s.coder.low ? s.coder.position : -1; \
   }
 
 RUN(portable)

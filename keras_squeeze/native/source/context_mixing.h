@@ -14,6 +14,8 @@ enum {
   SETS = 16,
   PLACES = 1024,
   NEIGHBOURS = 8,
+  COMPONENTS = 8,
+  LARGEST_SCALED = 8191,
   DOMAIN = 2815,
   SIGN_SLOTS = 8192,
   LONGEST_RAW = 16,
@@ -39,12 +41,14 @@ typedef struct {
   uint32_t *slots;
   int32_t *weights;
   int64_t *sums;
+  int32_t *parts; /* working memory of the components */
   int64_t channels, taps, width, inputs;
   int64_t length; /* of `bytes` */
   int64_t chains;
   int64_t mean; /* of all magnitudes, in 1/1024 */
   int32_t mean_class, buckets, classes, nodes, hole;
   int32_t sign_mode, decoding, portable, first_channel;
+  int32_t top; /* a level that the last bucket is for, or 0 */
 } ks_context_mixing_job;
 
 /* -- the binary range coder ---------------------------------------------- */
@@ -194,6 +198,14 @@ static inline int32_t clip(int32_t x, int32_t low, int32_t high) {
   return x < low ? low : x > high ? high : x;
 }
 
+
+/* The square root, rounded down, of less than 2**62. */
+static inline uint64_t root_of(uint64_t x) {
+  uint64_t root = 0;
+  for (uint64_t bit = UINT64_C(1) << 30; bit; bit >>= 1)
+    if ((root + bit) * (root + bit) <= x) root += bit;
+  return root;
+}
 
 static inline uint32_t bucket_start(int32_t bucket) {
   if (bucket < 8) return (uint32_t)bucket;

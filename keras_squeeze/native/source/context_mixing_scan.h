@@ -29,6 +29,13 @@ typedef struct {
   int32_t log_mean, log_channels, log_row;
   int32_t first_context[CONTEXTS];
   SCAN(plan) *plans;
+  /* The components of the channels so far; empty unless signs need them. */
+  int64_t places, channels_seen, energy, energies[COMPONENTS];
+  int16_t *components, *parts, *rest;
+  int32_t *turned;
+  int32_t shift, left_shift, right_shift, most_unscaled, residual;
+  int32_t ages[COMPONENTS], ease[COMPONENTS], gains[COMPONENTS];
+  int32_t coefficients[COMPONENTS];
 } SCAN(scan);
 
 /* One weight: where it is, what surrounds it, what is expected of it. */
@@ -36,13 +43,17 @@ typedef struct {
   int64_t place, tap, input; /* place = tap * inputs + input */
   int32_t around[NEIGHBOURS];
   int32_t left, up;   /* whether these neighbours exist */
-  int32_t expected;   /* in 2**-13 */
-  int32_t power;      /* of the neighbours */
+  /* In 2**-13; with components, all in 2**-4 of what is scaled. */
+  int32_t expected, resembled;
+  int32_t power; /* of the neighbours */
+  int32_t scaled[NEIGHBOURS];
   int32_t log_scale, scale_class, mean_class, odd;
   /* What holds for a whole block: whether there is only one tap, and how
    * signs are coded. */
   int dense, sign_mode;
 } SCAN(weight);
+
+#include "context_mixing_prediction.h"
 
 /* Learns from the answer to a question that was predicted with `p`. */
 static INLINE void SCAN(learn_bit)(SCAN(scan) * s, int32_t *weights,
@@ -113,57 +124,23 @@ static INLINE int32_t SCAN(bucket)(SCAN(scan) * s, range_coder *coder,
 static INLINE uint32_t SCAN(level)(SCAN(scan) * s, range_coder *coder,
                                    const SCAN(weight) * w, uint32_t level,
                                    int decoding) {
+  const ks_context_mixing_job *job = &s->job;
   int32_t bucket = decoding ? 0 : bucket_of((int32_t)level);
+  if (job->top && (int32_t)level == job->top) bucket = job->buckets - 1;
   bucket = SCAN(bucket)(s, coder, w, bucket, decoding);
+  if (job->top && bucket == job->buckets - 1) return (uint32_t)job->top;
   uint32_t first = bucket_start(bucket);
   if (bucket < 8) return first;
-  uint32_t *half = s->half_slots + w->scale_class * s->job.buckets + bucket;
+  uint32_t *half = s->half_slots + w->scale_class * job->buckets + bucket;
   int raw = (bucket >> 2) - 2;
   uint32_t rest = level - first;
   uint32_t upper = (uint32_t)SCAN(plain_bit)(
       s, coder, half, (int)(rest >> raw & 1), decoding);
   rest &= (UINT32_C(1) << raw) - 1;
   if (raw) rest = coder_raw(coder, rest, raw, decoding);
-  return first + (upper << raw) + rest;
-}
-
-static INLINE void SCAN(gather)(const SCAN(scan) * s, SCAN(weight) * w,
-                                const int32_t *channel, int64_t index) {
-  const ks_context_mixing_job *job = &s->job;
-  int64_t inputs = job->inputs, row = job->width * inputs;
-  int64_t k = w->place, all = job->taps * inputs;
-  w->around[0] = !w->dense && w->left ? channel[k - inputs] : 0;
-  w->around[1] = !w->dense && w->up ? channel[k - row] : 0;
-  w->around[2] = k > 0 ? channel[k - 1] : 0;
-  w->around[3] = index > 0 ? channel[k - all] : 0;
-  if (!w->dense && w->left && w->up)
-    w->around[4] = channel[k - inputs - row];
-  else
-    w->around[4] = k > 1 ? channel[k - 2] : 0;
-  if (w->sign_mode < 2) return;
-  w->around[5] = w->dense && k >= 128 ? channel[k - 128] : 0;
-  w->around[6] = index > 1 ? channel[k - 2 * all] : 0;
-  w->around[7] = k > 3 ? channel[k - 4] : 0;
-}
-
-static INLINE void SCAN(expect)(const SCAN(scan) * s, SCAN(weight) * w) {
-  w->expected = w->power = w->mean_class = 0;
-  if (w->sign_mode < 2) return;
-  SCAN(filter)(s->filter, w->around, &w->expected, &w->power);
-  int32_t size = (w->expected < 0 ? -w->expected : w->expected) >> 3;
-  if (size == 0) return;
-  int32_t ratio = log_of(s->job.logarithms, (uint64_t)size) - w->log_scale;
-  w->mean_class = clip((ratio + 1024) >> 7, 0, 7);
-}
-
-static INLINE void SCAN(learn_filter)(SCAN(scan) * s, const SCAN(weight) * w,
-                                      int32_t value) {
-  if (w->power == 0) return;
-  int place = highest_bit((uint64_t)(w->power + (s->mean >> 6) + 1));
-  /* No neighbour exceeds 2 ** half, so that no product exceeds the error. */
-  int half = (place + 2) >> 1;
-  int32_t error = (value * 8192 - w->expected) >> half;
-  SCAN(adapt)(s->filter, w->around, error, place + 6 - half);
+  level = first + (upper << raw) + rest;
+  if (job->top && level >= (uint32_t)job->top) s->foreign = 1;
+  return level;
 }
 
 static INLINE int32_t SCAN(class)(int32_t logarithm, int shift, int32_t count) {
@@ -242,8 +219,10 @@ static INLINE void SCAN(set_contexts)(SCAN(scan) * s, SCAN(weight) * w,
   int32_t second = SCAN(class)(s->log_row + plan->second, 7, halves);
   int32_t row = SCAN(class)(s->log_row - s->log_mean + 1024, 7, 16);
   int32_t column = SCAN(class)(plan->column - s->log_mean + 1024, 7, 16);
-  int32_t local = SCAN(class)(
-      log_of(job->logarithms, (uint64_t)(s->local + 1)), 6, classes);
+  int32_t local = w->sign_mode == 3
+      ? SCAN(residual_class)(s, w)
+      : SCAN(class)(log_of(job->logarithms, (uint64_t)(s->local + 1)), 6,
+                    classes);
   const int32_t contexts[CONTEXTS] = {
       w->scale_class,
       row * 16 + column,
@@ -266,9 +245,10 @@ static INLINE int SCAN(sign)(SCAN(scan) * s, range_coder *coder,
   const int32_t *near = w->around;
   uint32_t before = sign_of(near[2]), left = sign_of(near[0]);
   uint32_t up = sign_of(near[1]), last = sign_of(near[3]);
-  uint32_t mean = (uint32_t)(w->expected < 0 ? 32 - 4 * w->mean_class
-                                             : 32 + 4 * w->mean_class);
-  uint32_t size = level > 3 ? 3 : level;
+  int32_t middle = w->sign_mode == 3 ? 64 : 32, most = middle / 8 - 1;
+  uint32_t mean = (uint32_t)(w->expected < 0 ? middle - 4 * w->mean_class
+                                             : middle + 4 * w->mean_class);
+  uint32_t size = level > (uint32_t)most ? (uint32_t)most : level;
   uint32_t third = !w->dense
                        ? ((uint32_t)w->tap * 9 + left * 3 + up) % 576
                        : last * 3 + before;
@@ -305,7 +285,7 @@ static INLINE void SCAN(add)(SCAN(scan) * s, const SCAN(weight) * w,
 static INLINE int32_t SCAN(size)(const ks_context_mixing_job *job,
                                  uint32_t level, int trellis, int odd) {
   if (level == 0) return 0;
-  if (!trellis) return (int32_t)level + job->hole - 1;
+  if (!trellis) return (int32_t)level + (job->hole - 1);
   return (int32_t)(2 * level) - odd;
 }
 
@@ -329,6 +309,7 @@ static INLINE void SCAN(code)(SCAN(scan) * s, range_coder *coder,
   if (decoding) channel[w->place] = level ? value : 0;
   if (trellis) *state = job->next_states[2 * *state + (level & 1)];
   if (w->sign_mode == 2) SCAN(learn_filter)(s, w, level ? value : 0);
+  if (w->sign_mode == 3) SCAN(learn_prediction)(s, w, level ? value : 0);
   SCAN(add)(s, w, size);
   s->count++;
   s->learning_rate = learning_rate(s->count);
@@ -344,6 +325,7 @@ static INLINE void SCAN(begin_channel)(SCAN(scan) * s, int64_t index) {
   s->row = s->row_count = 0;
   s->local = s->mean;
   for (int64_t i = 0; i < job->inputs; i++) s->kernels[i] = 0;
+  for (int j = 0; j < COMPONENTS; j++) s->coefficients[j] = 0;
 }
 
 static INLINE void SCAN(variant)(SCAN(scan) * s, int trellis, int dense,
@@ -365,9 +347,11 @@ static INLINE void SCAN(variant)(SCAN(scan) * s, int trellis, int dense,
       for (w.input = 0; w.input < inputs; w.input++) {
         w.place = w.tap * inputs + w.input;
         SCAN(gather)(s, &w, channel, index);
+        if (sign_mode == 3) SCAN(gather_scaled)(s, &w, channel, index);
         SCAN(code)(s, &coder, &w, channel, state, trellis, decoding);
       }
     }
+    if (sign_mode == 3) SCAN(learn_components)(s, channel);
     s->total += s->row << 10;
     s->total_count += s->row_count;
   }
