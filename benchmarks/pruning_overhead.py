@@ -9,9 +9,11 @@ ratio is the median of the ratios to the plain variant in the same rounds.
 
     python benchmarks/pruning_overhead.py --model small --rounds 20
     python benchmarks/pruning_overhead.py --model large --rounds 5
+    python benchmarks/pruning_overhead.py --model resnet50 --rounds 2 --no-peer
 
 `small` is the digits network of 320,714 parameters in batches of 64, `large`
-three Dense layers of 25.1 million in batches of 128. A step's masks cost as
+three Dense layers of 25.1 million in batches of 128, `resnet50` ResNet50 (23.6
+million) on images of 128 x 128 in batches of 16. A step's masks cost as
 much whatever the batch, so that the ratio falls as `--batch-size` grows; Dense
 layers do the least work a weight of all. TensorFlow Model Optimization is
 measured in the same way if it is installed together with tf_keras, against a
@@ -98,11 +100,20 @@ def build_large(package: Any) -> Any:
     )
 
 
+def build_resnet50(package: Any) -> Any:
+    return package.applications.ResNet50(
+        weights=None, input_shape=(128, 128, 3), classes=10
+    )
+
+
 TASKS = {
     "small": Task(
         build_small, (16, 16, 1), recipe.BATCH_SIZE, 100, 1.03, tuple(PRUNINGS)
     ),
     "large": Task(build_large, (1024,), 128, 20, 1.02, tuple(PRUNINGS)[:3]),
+    "resnet50": Task(
+        build_resnet50, (128, 128, 3), 16, 10, 1.02, ("magnitude",)
+    ),
 }
 
 

@@ -135,6 +135,31 @@ class Pruning(keras.callbacks.Callback):
         return self.plan.schedule
 
     @property
+    def criterion(self) -> Any:
+        """The `Criterion`."""
+        return self.plan.criterion
+
+    @property
+    def pattern(self) -> Any:
+        """The `Pattern`."""
+        return self.plan.pattern
+
+    @property
+    def allocation(self) -> Any:
+        """The `Allocation`."""
+        return self.plan.allocation
+
+    @property
+    def regrowth(self) -> Any:
+        """The `Regrowth`, or `None`."""
+        return self.plan.regrowth
+
+    @property
+    def filters(self) -> Filters:
+        """Which kernels are pruned; `None` for all."""
+        return self.plan.filters
+
+    @property
     def frequency(self) -> int:
         """Steps between changes of the masks."""
         return self.plan.frequency

@@ -4,7 +4,7 @@
 context mixing, which decodes a few million weights a second and needs the
 compiled kernels for that. `auto` takes context mixing where it saves more
 than one percent of a tensor, the best savings first, as long as the whole
-file decodes within about a second.
+file decodes within about two seconds.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from keras_squeeze.errors import SqueezeError
 #: What `profile` may be.
 PROFILES = ("auto", "fast", "small")
 
-#: Weights that `auto` lets context mixing code in one file: at the 4 million
-#: a second of one core, about a second of decoding. A count, not a time, so
+#: Weights that `auto` lets context mixing code in one file: at the 2 to 3
+#: million a second of one core, less than two seconds. A count, not a time, so
 #: that equal models give equal files on every machine.
 AUTO_WEIGHTS = 4_000_000
 

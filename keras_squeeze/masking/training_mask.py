@@ -92,7 +92,8 @@ class SplicingMask(TrainingMask):
         mask = ops.convert_to_tensor(self.mask)
         zero = ops.cast(0, w.dtype)
         shadow = ops.convert_to_tensor(self.shadow)
-        full = w + ops.where(mask, zero, shadow)
+        # The shadow is zero where the mask lets the weight stand.
+        full = w + shadow
         if self.inner is not None:
             full = ops.convert_to_tensor(self.inner(full))
         self.shadow.assign(ops.where(mask, zero, full))
