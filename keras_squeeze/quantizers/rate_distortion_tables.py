@@ -12,8 +12,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,19 +39,6 @@ _CHANNEL_COUNT = 3.0
 _INPUT_COUNT = 2.0
 _POSITION_COUNT = 4.0
 _SMALLEST_PROBABILITY = 1e-9
-
-
-class LevelRates(NamedTuple):
-    """The rates of all levels, ready for a search.
-
-    Args:
-        classes: uint8 array of the canonical shape.
-        bits: float32 array of shape `(CLASSES, grids, levels)`, the sign of
-            levels above zero included.
-    """
-
-    classes: NDArray[np.uint8]
-    bits: NDArray[np.float32]
 
 
 def expected_magnitude_classes(
