@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
