@@ -9,7 +9,10 @@ from keras_squeeze.errors import SqueezeError
 
 _DOTS_PER_INCH = 150
 # Equal plots make equal files: no random ids, text as text.
-_SETTINGS = {"svg.hashsalt": "keras_squeeze", "svg.fonttype": "none"}
+_SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "keras_squeeze",
+    "svg.fonttype": "none",
+}
 
 
 def new_figure(width: float, height: float) -> tuple[Any, Any]:
