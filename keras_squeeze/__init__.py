@@ -17,9 +17,12 @@ _SUBMODULES = (
     "codecs",
     "constraints",
     "errors",
+    "factorizing",
     "layers",
+    "low_rank",
     "pruning",
     "quantizers",
+    "regularizers",
     "report",
     "saving",
     "schedules",
@@ -30,6 +33,7 @@ _SUBMODULES = (
 _NAMES = {
     "SqueezeError": "keras_squeeze.errors",
     "export": "keras_squeeze.saving",
+    "factorize": "keras_squeeze.factorizing",
     "inspect": "keras_squeeze.artifact",
     "load_model": "keras_squeeze.saving",
     "load_weights": "keras_squeeze.saving",
@@ -48,9 +52,12 @@ if TYPE_CHECKING:
     from keras_squeeze import codecs as codecs
     from keras_squeeze import constraints as constraints
     from keras_squeeze import errors as errors
+    from keras_squeeze import factorizing as factorizing
     from keras_squeeze import layers as layers
+    from keras_squeeze import low_rank as low_rank
     from keras_squeeze import pruning as pruning
     from keras_squeeze import quantizers as quantizers
+    from keras_squeeze import regularizers as regularizers
     from keras_squeeze import report as report
     from keras_squeeze import saving as saving
     from keras_squeeze import schedules as schedules
@@ -60,6 +67,7 @@ if TYPE_CHECKING:
     from keras_squeeze.artifact import inspect as inspect
     from keras_squeeze.artifact import verify as verify
     from keras_squeeze.errors import SqueezeError as SqueezeError
+    from keras_squeeze.factorizing import factorize as factorize
     from keras_squeeze.model_summary import summary as summary
     from keras_squeeze.saving import export as export
     from keras_squeeze.saving import load_model as load_model
@@ -89,6 +97,7 @@ def __dir__() -> list[str]:
 def _register_with_keras(_module: Any) -> None:
     """Makes our layers known to `keras.models.load_model`."""
     importlib.import_module("keras_squeeze.layers")
+    importlib.import_module("keras_squeeze.regularizers")
     importlib.import_module("keras_squeeze.saving.squeezed_model")
 
 

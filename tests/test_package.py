@@ -18,6 +18,7 @@ KERAS_FREE = (
     "cli",
     "codecs",
     "errors",
+    "low_rank",
     "pruning",
     "quantizers",
     "registry",

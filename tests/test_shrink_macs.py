@@ -1,6 +1,7 @@
 import keras
 import pytest
 
+import keras_squeeze as ks
 from keras_squeeze.shrinking import count_macs
 from tests.shrink_models import L, nested
 
@@ -40,3 +41,29 @@ def test_a_layer_that_is_called_twice_counts_twice():
     twice = model.get_layer("twice")
     counts = count_macs(model)
     assert counts[id(twice.layers[0])] == 2 * 6 * 5
+
+
+def test_einsum_kernels_of_several_output_axes():
+    inputs = keras.Input((5, 4))
+    einsum = L.EinsumDense("abc,cde->abde", (5, 2, 3))
+    model = keras.Model(inputs, einsum(inputs))
+    # Five places, at each a kernel of 4 x 2 x 3.
+    assert count_macs(model)[id(einsum)] == 5 * 24
+
+
+def test_factors_are_counted_not_their_product():
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 6)),
+            ks.layers.LowRankConv2D(
+                10, 3, strides=2, padding="same", rank=2, method="spatial_svd"
+            ),
+            L.Flatten(),
+            ks.layers.LowRankDense(12, rank=3),
+        ]
+    )
+    convolution, _, dense = model.layers
+    first, second = 4 * 8 * (3 * 6 * 2), 4 * 4 * (3 * 2 * 10)
+    counts = count_macs(model)
+    assert counts[id(convolution)] == first + second
+    assert counts[id(dense)] == 160 * 3 + 3 * 12

@@ -4,12 +4,16 @@ from keras_squeeze.callbacks.learning_rate_rewinding import (
     LearningRateRewinding,
     RewoundSchedule,
 )
+from keras_squeeze.callbacks.low_rank_factorization import (
+    LowRankFactorization,
+)
 from keras_squeeze.callbacks.magnitude_pruning import MagnitudePruning
 from keras_squeeze.callbacks.pruning import Pruning
 from keras_squeeze.callbacks.weight_rewinding import WeightRewinding
 
 __all__ = [
     "LearningRateRewinding",
+    "LowRankFactorization",
     "MagnitudePruning",
     "Pruning",
     "RewoundSchedule",

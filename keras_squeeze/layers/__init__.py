@@ -1,4 +1,4 @@
-"""Keras layers whose kernels are integer codes and scales.
+"""Keras layers whose kernels are integer codes and scales, or factors.
 
 Importing this module registers them with Keras, so that plain
 `keras.models.load_model` knows them.
@@ -9,6 +9,20 @@ Importing this module registers them with Keras, so that plain
 import keras  # noqa: F401
 
 from keras_squeeze.layers.conversion import quantize_layer
+from keras_squeeze.layers.low_rank_conversion import (
+    Conversion,
+    change_ranks,
+    convert_to_low_rank,
+)
+from keras_squeeze.layers.low_rank_convolution import (
+    LowRankConv1D,
+    LowRankConv2D,
+    LowRankConv3D,
+)
+from keras_squeeze.layers.low_rank_dense import LowRankDense
+from keras_squeeze.layers.low_rank_einsum_dense import LowRankEinsumDense
+from keras_squeeze.layers.low_rank_embedding import LowRankEmbedding
+from keras_squeeze.layers.low_rank_layer import LowRankLayer
 from keras_squeeze.layers.quantized_attention import (
     QuantizedGroupedQueryAttention,
     QuantizedMultiHeadAttention,
@@ -29,6 +43,14 @@ from keras_squeeze.layers.quantized_embedding import QuantizedEmbedding
 from keras_squeeze.layers.quantized_kernel import Packing, QuantizedKernel
 
 __all__ = [
+    "Conversion",
+    "LowRankConv1D",
+    "LowRankConv2D",
+    "LowRankConv3D",
+    "LowRankDense",
+    "LowRankEinsumDense",
+    "LowRankEmbedding",
+    "LowRankLayer",
     "Packing",
     "QuantizedConv1D",
     "QuantizedConv1DTranspose",
@@ -44,5 +66,7 @@ __all__ = [
     "QuantizedGroupedQueryAttention",
     "QuantizedKernel",
     "QuantizedMultiHeadAttention",
+    "change_ranks",
+    "convert_to_low_rank",
     "quantize_layer",
 ]

@@ -23,11 +23,25 @@ def warn_of_savers_before(callback: Any) -> None:
         name = type(callback).__name__
         warnings.warn(
             f"{name}: put it before {' and '.join(names)} in the list of "
-            "callbacks. As it is, what they save after a batch at which a "
-            "mask changes holds the weights before the change, and a resumed "
-            "training does not equal the uninterrupted one.",
+            "callbacks. As it is, what they save after a batch at which the "
+            "model is changed holds the weights before the change, and a "
+            "resumed training does not equal the uninterrupted one.",
             stacklevel=2,
         )
+
+
+def find_callbacks(callback: Any, kind: type) -> list[Any]:
+    """The callbacks of a class in the list that another one stands in.
+
+    Args:
+        callback: The `keras.callbacks.Callback`, called by the list.
+        kind: Class of callbacks.
+
+    Returns:
+        List, empty where the list cannot be found.
+    """
+    callbacks = _callbacks_in_frames(callback)
+    return [one for one in callbacks if isinstance(one, kind)]
 
 
 def _savers_before(callback: Any, callbacks: list[Any]) -> list[str]:

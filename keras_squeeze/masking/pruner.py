@@ -19,6 +19,7 @@ from keras_squeeze.masking.step_counter import StepCounter
 from keras_squeeze.masking.training_state import TrainingState
 from keras_squeeze.masking.update_times import UpdateTimes
 from keras_squeeze.surgery.layer_tree import Filters, Kernel, check_built
+from keras_squeeze.surgery.structure_version import structure_version
 
 
 class Pruner:
@@ -139,7 +140,7 @@ class Pruner:
         #: What is saved with the model's weights, if anything must be.
         self.state = TrainingState()
         self._steps: StepCounter | None = None
-        self._gathering_since = 0
+        self._gathering_since = self._structure = 0
         #: The step at which the masks last changed, or `None`.
         self.updated_at: int | None = None
         #: The sparsity that the masks in force were made for.
@@ -220,6 +221,7 @@ class Pruner:
         if getattr(self.model, "compiled", False):
             # A step traced before would go on without the masks.
             self.model.make_train_function(force=True)
+        self._structure = structure_version(self.model)
 
     def before_batch(self) -> None:
         """Says that a batch begins; needed by callbacks alone."""
@@ -228,8 +230,20 @@ class Pruner:
             if self._masked is not None:
                 self._resume(self._masked)
                 self._steps.watch(self.kernels)
+        self._follow_structure()
         if self._masked is not None:
             self._masked.statistics.record(True)
+
+    def _follow_structure(self) -> None:
+        """Masks the new kernels if layers were replaced in training."""
+        version = structure_version(self.model)
+        if self._masked is None or self._structure == version:
+            return
+        self.detach()
+        self.state, self.updated_at = TrainingState(), None
+        self.attach()
+        self._gathering_since = self.read_step()
+        self._update_if_due()
 
     def after_batch(self, batches: int = 1) -> None:
         """Keeps the masks where the optimizer does not, and renews them.

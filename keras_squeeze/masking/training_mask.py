@@ -28,6 +28,10 @@ class TrainingMask(MaskConstraint):
             average of the kernel, or `None`. Defaults to `None`.
     """
 
+    #: Whether the kernel may be replaced by factors meanwhile: the pruning
+    #: notices and masks these.
+    moves_to_factors = True
+
     def __init__(
         self,
         mask: Any,

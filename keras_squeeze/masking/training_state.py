@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import json
 import warnings
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from keras.src.saving.keras_saveable import KerasSaveable
 from numpy.typing import NDArray
 
+from keras_squeeze.surgery.attached_state import AttachedState
 from keras_squeeze.surgery.layer_tree import to_numpy
 
-_ATTRIBUTE = "_keras_squeeze_training_state"
 _NAMES = "names"
 
 
-class TrainingState(KerasSaveable):
-    """Arrays that `save_weights` writes and `load_weights` reads back.
+class TrainingState(AttachedState):
+    """Arrays that `save_weights` writes and `load_weights` reads back."""
 
-    Keras saves whatever saveable object is an attribute of the model, in a
-    group of the attribute's name; and it loads only the groups it finds an
-    attribute for. So a file saved while the state is attached resumes a
-    training that attaches an equal state, and loads anywhere else as if the
-    state were not in it. The model's own variables do not change, nor do the
-    optimizer's.
-    """
+    attribute = "_keras_squeeze_training_state"
 
     def __init__(self) -> None:
-        self.restored = False
+        super().__init__()
         self._entries: dict[str, _Entry] = {}
-        self._history: Any = None
 
     def add_variable(self, name: str, variable: Any) -> None:
         """Adds a `keras.Variable` under a name that is not taken.
@@ -57,36 +48,6 @@ class TrainingState(KerasSaveable):
             write: Callable that takes an array of the same shape and dtype.
         """
         self._entries[name] = read, write
-
-    def attach(self, model: Any) -> None:
-        """Makes the state part of what a model saves and loads.
-
-        Args:
-            model: The `keras.Model` in training.
-        """
-        history = getattr(model, "history", None)
-        self._history = weakref.ref(history) if history is not None else None
-        _drop_states_of_other_trainings(model, history)
-        number = 0
-        while f"{_ATTRIBUTE}_{number}" in vars(model):
-            number += 1
-        # Past the model's `__setattr__`, which is locked once it is built.
-        vars(model)[f"{_ATTRIBUTE}_{number}"] = self
-
-    def detach(self, model: Any) -> None:
-        """Takes the state off the model.
-
-        Args:
-            model: The `keras.Model` it was attached to.
-        """
-        for name, value in list(vars(model).items()):
-            if value is self:
-                del vars(model)[name]
-
-    def belongs_to(self, history: Any) -> bool:
-        """Whether the state was attached in the fit of this history."""
-        own = self._history() if self._history is not None else None
-        return own is history
 
     def save_own_variables(self, store: Any) -> None:
         """Writes all entries into Keras' store; called by `save_weights`."""
@@ -119,20 +80,8 @@ class TrainingState(KerasSaveable):
     def _values(self) -> list[_Entry]:
         return list(self._entries.values())
 
-    def _obj_type(self) -> str:
-        # Keras asks which attributes it need not look through, and knows
-        # no type of objects that has as few as a loss.
-        return "Loss"
-
 
 _Entry = tuple[Callable[[], NDArray[Any]], Callable[[NDArray[Any]], Any]]
-
-
-def _drop_states_of_other_trainings(model: Any, history: Any) -> None:
-    for name, value in list(vars(model).items()):
-        if isinstance(value, TrainingState) and not value.belongs_to(history):
-            # Left behind by a training that was interrupted.
-            del vars(model)[name]
 
 
 def _pack(array: NDArray[Any]) -> NDArray[Any]:

@@ -26,6 +26,7 @@ from keras_squeeze.surgery.layer_tree import (
     to_numpy,
     walk_layers,
 )
+from keras_squeeze.surgery.low_rank_structure import describe_low_rank_layers
 
 _ATTEMPTS = 5
 # Where the search for a size begins; any will do.
@@ -64,6 +65,9 @@ class Draft:
         variables = named_variables(self.model)
         description = describe_model(self.model)
         description["quantized_layers"] = describe_quantized_layers(self.model)
+        low_rank = describe_low_rank_layers(self.model)
+        if low_rank:
+            description["low_rank_layers"] = low_rank
         return artifact.write(
             path,
             _tensor_inputs(self.model, variables, self.quantized),

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from keras_squeeze import artifact
 from keras_squeeze.artifact import Artifact, Limits
 from keras_squeeze.artifact.writing import check_not_empty, write_atomically
 from keras_squeeze.errors import CorruptArtifactError, SqueezeError
 from keras_squeeze.report import Report
-from keras_squeeze.saving.assigning import (
-    assign_tensors,
-    match_layers,
-    match_variables,
-    without_layers,
-)
+from keras_squeeze.saving.assigning import assign_tensors
 from keras_squeeze.saving.model_config import build_model
-from keras_squeeze.surgery import restore_quantized_layers
+from keras_squeeze.saving.restoring import restore_structure
 from keras_squeeze.surgery.layer_tree import named_variables
 
 _TARGETS = (".weights.h5", ".keras")
@@ -84,7 +77,7 @@ def load_weights(
 ) -> Report:
     """Sets the variables of a model from a file, whose config is never read.
 
-    Layers that the file holds quantized become quantized in `model`.
+    Layers that the file holds quantized or of low rank become so in `model`.
 
     Args:
         model: A built `keras.Model` of the same structure.
@@ -106,40 +99,15 @@ def load_weights(
 
 def _load(model: Any, opened: Artifact) -> None:
     tensors = opened.decode_all()
-    specs = opened.manifest.model.get("quantized_layers") or []
     try:
-        if specs:
-            specs = _check_before_restoring(model, tensors, specs, opened.path)
-            restore_quantized_layers(model, specs)
+        restore_structure(model, tensors, opened.manifest.model, opened.path)
     except (AttributeError, KeyError, TypeError) as error:
         raise CorruptArtifactError(
             "Expected `quantized_layers` with path, class_name and quantizer "
-            f"in {opened.path!r}. Received: {type(error).__name__}: {error}"
+            "and `low_rank_layers` with path, class_name, method and rank in "
+            f"{opened.path!r}. Received: {type(error).__name__}: {error}"
         ) from error
     assign_tensors(model, tensors, opened.path)
-
-
-def _check_before_restoring(
-    model: Any,
-    tensors: Mapping[str, np.ndarray],
-    specs: Sequence[Mapping[str, Any]],
-    where: str,
-) -> list[dict[str, Any]]:
-    """Finds what does not match before any layer of the model is changed."""
-    variables = named_variables(model)
-    names = match_layers(variables, tensors)
-    stored = [str(spec["path"]) for spec in specs]
-    live = [names.get(path, path) for path in stored]
-    rest = without_layers(variables, live)
-    coded = without_layers(tensors, stored)
-    match_variables(
-        {path: variables[path] for path in rest},
-        {path: tensors[path] for path in coded},
-        where,
-    )
-    return [
-        {**spec, "path": path} for spec, path in zip(specs, live, strict=True)
-    ]
 
 
 def unpack(

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_squeeze.layers.low_rank_layer import LowRankLayer
 from keras_squeeze.shrinking.tracing import graph_of, nodes_in_order
 from keras_squeeze.surgery.layer_tree import kernel_attributes
 
@@ -83,7 +84,15 @@ def layer_macs(
         return inputs[0][0] * sum(_size(weight) for weight in weights)
     if isinstance(layer, keras.layers.MultiHeadAttention):
         return _attention_macs(layer, inputs)
+    if isinstance(layer, LowRankLayer):
+        return _chain_macs(layer.factors, inputs[0])
     return _kernel_macs(layer, inputs[0], output)
+
+
+def _weights(dense: Any) -> int:
+    if isinstance(dense, LowRankLayer):
+        return sum(_size(factor.kernel) for factor in dense.factors)
+    return _size(dense.kernel)
 
 
 def _size(variable: Any) -> int:
@@ -97,6 +106,8 @@ def _kernel_macs(
     if not attributes or isinstance(layer, keras.layers.Embedding):
         return 0
     size = sum(_size(getattr(layer, name)) for name in attributes)
+    if isinstance(layer, keras.layers.EinsumDense):
+        return math.prod(output) * size // _output_channels(layer)
     if not hasattr(layer, "data_format"):
         return math.prod(output[:-1]) * size
     transposed = type(layer).__name__.endswith("Transpose")
@@ -105,13 +116,30 @@ def _kernel_macs(
     return math.prod(places[:-1] if last else places[1:]) * size
 
 
+def _chain_macs(factors: list[Any], shape: tuple[int, ...]) -> int:
+    total = 0
+    for factor in factors:
+        output = _known(factor.compute_output_shape((None, *shape)))
+        total += layer_macs(factor, [shape], output)
+        shape = output
+    return total
+
+
+def _output_channels(layer: Any) -> int:
+    """How many values of the output one use of an einsum kernel gives."""
+    operands, _, output = layer.equation.partition("->")
+    labels = operands.partition(",")[2]
+    sizes = zip(labels, layer.kernel.shape, strict=True)
+    return math.prod(size for label, size in sizes if label in output)
+
+
 def _attention_macs(layer: Any, inputs: list[tuple[int, ...]]) -> int:
     queries = math.prod(inputs[0][:-1])
     values = math.prod(inputs[min(1, len(inputs) - 1)][:-1])
     gate = getattr(layer, "_gate_dense", None)
     asked = [layer.query_dense, layer.output_dense, gate]
-    projected = sum(queries * _size(d.kernel) for d in asked if d is not None)
+    projected = sum(queries * _weights(d) for d in asked if d is not None)
     for dense in (layer.key_dense, layer.value_dense):
-        projected += values * _size(dense.kernel)
+        projected += values * _weights(dense)
     per_pair = layer.num_heads * (layer.key_dim + layer.value_dim)
     return int(projected + queries * values * per_pair)

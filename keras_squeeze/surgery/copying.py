@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import Any
 
 import keras
@@ -17,6 +18,11 @@ from keras_squeeze.surgery.layer_tree import (
     named_variables,
     walk_layers,
 )
+from keras_squeeze.surgery.low_rank_structure import (
+    describe_low_rank_layers,
+    restore_low_rank_layers,
+    without_factors,
+)
 from keras_squeeze.surgery.quantized_structure import (
     describe_quantized_layers,
     restore_quantized_layers,
@@ -26,7 +32,8 @@ from keras_squeeze.surgery.quantized_structure import (
 def copy_model(model: Any) -> Any:
     """Copies a model: its structure, the names of its layers, all its state.
 
-    Shared layers stay shared, quantized layers quantized. The optimizer is
+    Shared layers stay shared, quantized layers quantized, low-rank layers of
+    low rank. The optimizer is
     not copied; where Keras can write the compile arguments down, the copy is
     compiled with them and a fresh optimizer.
 
@@ -66,6 +73,7 @@ def replicate(model: Any) -> Any:
     copy = _make_again(model)
     _align_names(model, copy)
     try:
+        restore_low_rank_layers(copy, describe_low_rank_layers(model))
         restore_quantized_layers(copy, describe_quantized_layers(model))
     except ModelMismatchError as error:
         raise _unsupported(model, str(error)) from error
@@ -74,22 +82,32 @@ def replicate(model: Any) -> Any:
 
 
 def _make_again(model: Any) -> Any:
-    classes = {
-        type(layer).__name__: type(layer) for _, layer in walk_layers(model)
-    }
-    custom = {
-        name: value
-        for name, value in classes.items()
-        if not value.__module__.startswith(("keras.", "keras_squeeze."))
-    }
+    custom = keras.saving.custom_object_scope(custom_classes(model))
     try:
         # The model is alive in this process: its code is trusted.
-        with keras.saving.custom_object_scope(custom), SafeModeScope(False):
+        with custom, SafeModeScope(False):
             copy = type(model).from_config(model.get_config())
             _build_like(model, copy)
     except Exception as error:
         raise _unsupported(model, f"{type(error).__name__}: {error}") from error
     return copy
+
+
+def custom_classes(model: Any) -> dict[str, type]:
+    """The classes of a model's layers that are neither Keras' nor ours.
+
+    Args:
+        model: A `keras.Model` or layer.
+
+    Returns:
+        Dictionary of class name to class.
+    """
+    kinds = [type(layer) for _, layer in walk_layers(model)]
+    return {
+        kind.__name__: kind
+        for kind in kinds
+        if not kind.__module__.startswith(("keras.", "keras_squeeze."))
+    }
 
 
 def _build_like(model: Any, copy: Any) -> None:
@@ -114,15 +132,29 @@ def _unsupported(model: Any, received: str) -> UnsupportedModelError:
 
 def _align_names(model: Any, copy: Any) -> None:
     """Gives sublayers that Keras numbered anew the names of the originals."""
-    old = [layer for _, layer in walk_layers(model)]
-    new = [layer for _, layer in walk_layers(copy)]
+    # Low-rank layers that a class makes have no factors in the copy yet.
+    old, new = without_factors(model), without_factors(copy)
     if len(old) != len(new):
+        shared = _shared_by_parents(model)
         raise _unsupported(
-            model, f"{len(new)} layers from the config of {len(old)}"
+            model,
+            f"{len(new)} layers from the config of {len(old)}"
+            + (f", of which several models share {shared}" if shared else ""),
         )
     for before, after in zip(old, new, strict=True):
         if after.name != before.name:
             after.name = before.name
+
+
+def _shared_by_parents(model: Any) -> list[str]:
+    """Layers in several models or layers: configs make one for each."""
+    paths = {id(layer): path for path, layer in walk_layers(model)}
+    parents = collections.Counter(
+        id(child)
+        for _, layer in walk_layers(model)
+        for child in layer._flatten_layers(include_self=False, recursive=False)
+    )
+    return [paths[key] for key, count in parents.items() if count > 1]
 
 
 def _copy_state(model: Any, copy: Any) -> None:
