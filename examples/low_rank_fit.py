@@ -30,9 +30,9 @@ x_train, x_test, y_train, y_test = train_test_split(
 model = keras.Sequential(
     [
         keras.Input((64,)),
-        keras.layers.Dense(1024, activation="relu", name="hidden_1"),
-        keras.layers.Dense(1024, activation="relu", name="hidden_2"),
-        keras.layers.Dense(1024, activation="relu", name="hidden_3"),
+        keras.layers.Dense(1024, activation="relu", name="first"),
+        keras.layers.Dense(1024, activation="relu", name="wide_1"),
+        keras.layers.Dense(1024, activation="relu", name="wide_2"),
         keras.layers.Dense(10),
     ]
 )
@@ -47,11 +47,11 @@ clock = keras.callbacks.LambdaCallback(
 )
 
 # At the beginning of the third epoch the kernels are replaced by factors of
-# rank 128; in the sixth and seventh their ranks fall to a half. The layer of
-# the ten classes stays as it is.
+# rank 128; in the sixth and seventh their ranks fall to a half. The first layer
+# and that of the ten classes are small and stay as they are.
 fall = ks.schedules.PolynomialDecay(0.0, 0.5, 4, 6, power=1.0, unit="epochs")
 low_rank = ks.callbacks.LowRankFactorization(
-    rank=0.125, begin_epoch=2, schedule=fall, filters="hidden", verbose=1
+    rank=0.125, begin_epoch=2, schedule=fall, filters="wide", verbose=1
 )
 history = model.fit(
     x_train,

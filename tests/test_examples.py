@@ -92,6 +92,22 @@ def test_prune_and_shrink_makes_a_smaller_network(tmp_path):
     assert float(accuracy.group(1)) > 0.95
 
 
+def test_low_rank_fit_gets_smaller_while_it_trains(tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    path, plot = tmp_path / "low_rank.h5", tmp_path / "plot.svg"
+    done = run_example("low_rank_fit.py", path, plot, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"([\d,]+) -> ([\d,]+) parameters", done.stdout)
+    before, after = (int(n.replace(",", "")) for n in found.groups())
+    assert after < 0.2 * before
+    accuracy = re.search(
+        r"accuracy of the reloaded file: ([\d.]+)", done.stdout
+    )
+    assert float(accuracy.group(1)) > 0.9
+    assert plot.stat().st_size > 1000
+
+
 def test_readme_example_runs_as_it_is_printed(tmp_path, monkeypatch, capsys):
     import keras
 
