@@ -260,14 +260,14 @@ def show_accuracy(name, folder):
         )
 
 
-def show_moments(seeds, folder):
+def show_moments(names, seeds, folder):
     """Prints the table of `moments`."""
     train, _ = load("fashion", folder)
     print(
         "optimizer  momenta   loss before  first step  mean of "
         f"{EARLY_STEPS}  steps to be back (median)"
     )
-    for name in ("adam", "sgd"):
+    for name in names:
         for carry in (True, False):
             runs = [after_swap(name, carry, train, s) for s in range(seeds)]
             before, first, mean, back = np.array(runs).T
@@ -285,7 +285,7 @@ def after_swap(name, carry, train, seed):
     model = build("fashion")
     optimizer = {
         "adam": keras.optimizers.Adam(1e-3),
-        "sgd": keras.optimizers.SGD(0.05, momentum=0.9),
+        "sgd": keras.optimizers.SGD(0.01, momentum=0.9),
     }[name]
     model.compile(optimizer, model.loss)
     x, y = train[0][:20_000], train[1][:20_000]
@@ -325,6 +325,7 @@ def main():
     parser.add_argument("arguments", nargs="*")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--optimizers", nargs="+", default=["adam", "sgd"])
     options = parser.parse_args()
     rest = options.arguments
     if options.table == "speed":
@@ -333,7 +334,8 @@ def main():
         name = rest[0] if rest else "fashion"
         show_accuracy(name, pathlib.Path(*rest[1:] or [DEFAULT_FOLDER]))
     else:
-        show_moments(options.seeds, pathlib.Path(*rest or [DEFAULT_FOLDER]))
+        folder = pathlib.Path(*rest or [DEFAULT_FOLDER])
+        show_moments(options.optimizers, options.seeds, folder)
 
 
 if __name__ == "__main__":
