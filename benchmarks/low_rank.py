@@ -45,44 +45,43 @@ DEFAULT_FOLDER = os.environ.get(
 )
 TURN_STEPS = 5
 RATIOS = (2, 4, 8)
-EPOCHS = {"fashion": 12, "cifar10": 16}
+EPOCHS = {"fashion": 12, "cifar10": 12}
 MOMENT_STEPS = 600
 EARLY_STEPS = 50
 
 
-def build_mlp():
-    """Three layers of 2048 units."""
+def build_mlp(width=2048):
+    """Three wide layers."""
     return keras.Sequential(
         [
-            keras.Input((2048,)),
-            layers.Dense(2048, activation="relu"),
-            layers.Dense(2048, activation="relu"),
-            layers.Dense(2048, activation="relu"),
+            keras.Input((width,)),
+            layers.Dense(width, activation="relu"),
+            layers.Dense(width, activation="relu"),
+            layers.Dense(width, activation="relu"),
             layers.Dense(10),
         ]
     )
 
 
-def build_vgg(size=32, width=64):
+def build_vgg(width=64, size=32, normalize=False):
     """Six convolutions in three stages, and two Dense layers."""
-    model = [keras.Input((size, size, 3))]
+    stack = [keras.Input((size, size, 3))]
     for stage in range(3):
         for _ in range(2):
-            model += [
-                layers.Conv2D(width << stage, 3, padding="same"),
-                layers.BatchNormalization(),
-                layers.ReLU(),
-            ]
-        model.append(layers.MaxPooling2D())
-    model += [
+            stack.append(layers.Conv2D(width << stage, 3, padding="same"))
+            if normalize:
+                stack.append(layers.BatchNormalization())
+            stack.append(layers.ReLU())
+        stack.append(layers.MaxPooling2D())
+    stack += [
         layers.Flatten(),
         layers.Dense(width << 2, activation="relu"),
         layers.Dense(10),
     ]
-    return keras.Sequential(model)
+    return keras.Sequential(stack)
 
 
-def build_transformer(length=64, width=512, heads=8, blocks=2):
+def build_transformer(width=512, length=64, heads=8, blocks=2):
     """Blocks of attention and a feed-forward network four times as wide."""
     inputs = x = keras.Input((length, width))
     for _ in range(blocks):
@@ -97,8 +96,11 @@ def build_transformer(length=64, width=512, heads=8, blocks=2):
 #: Network, samples in a batch, and the share of the full ranks that remains.
 SPEED = {
     "MLP 2048": (build_mlp, 128, 0.0625),
-    "VGG-like": (build_vgg, 32, 0.25),
-    "transformer": (build_transformer, 16, 0.125),
+    "MLP 4096": (lambda: build_mlp(4096), 128, 0.0625),
+    "VGG-like 64": (build_vgg, 32, 0.25),
+    "VGG-like 192": (lambda: build_vgg(192), 8, 0.25),
+    "transformer 512": (build_transformer, 16, 0.125),
+    "transformer 1536": (lambda: build_transformer(1536), 16, 0.125),
 }
 
 
@@ -118,7 +120,7 @@ def copied(model):
 
 def show_speed(rounds):
     """Prints the table of `speed`."""
-    print("network      rank    parameters  FLOPs  time (quartiles)")
+    print("network           rank    parameters  FLOPs  time (quartiles)")
     for name, (build, batch, rank) in SPEED.items():
         whole = compiled(build())
         small = copied(whole)
@@ -132,7 +134,7 @@ def show_speed(rounds):
         flops = macs(small) / macs(whole)
         quartiles = np.percentile(ratio, [25, 75])
         print(
-            f"{name:12s} {rank:6.4f}  {parameters:10.3f}  {flops:5.3f}  "
+            f"{name:16s} {rank:6.4f}  {parameters:10.3f}  {flops:5.3f}  "
             f"{np.median(ratio):.3f} ({quartiles[0]:.2f}-{quartiles[1]:.2f})",
             flush=True,
         )
@@ -183,7 +185,7 @@ def load(name, folder):
 def build(name):
     """The network for a data set."""
     if name == "cifar10":
-        return compiled(build_vgg(32, 32))
+        return compiled(build_vgg(32, normalize=True))
     return compiled(
         keras.Sequential(
             [

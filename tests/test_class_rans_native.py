@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,9 +10,7 @@ from keras_squeeze.codecs import (
     class_rans_table,
 )
 from keras_squeeze.codecs.class_rans import ClassRans
-from keras_squeeze.codecs.class_rans_alphabet import Tokens
 from keras_squeeze.codecs.class_rans_decoding import decode_blocks
-from keras_squeeze.codecs.class_rans_estimates import histogram_of
 from keras_squeeze.codecs.trellis import Trellis
 from keras_squeeze.errors import CorruptArtifactError
 from tests.class_rans_samples import (
@@ -229,25 +225,3 @@ def test_floats_written_past_the_caches(contexts):
             assert np.shares_memory(matrix, part)
             wanted = array.reshape(matrix.shape).astype("float32") * scale
             assert (matrix == wanted).all()
-
-
-@pytest.mark.parametrize("alphabet", [15, 255])
-def test_histograms_are_those_of_numpy(alphabet, monkeypatch):
-    rng = np.random.default_rng(0)
-    shape, many = (333, 77), Tokens(-3, 0, alphabet).alphabet(True)
-    tokens = rng.integers(0, alphabet + 1, shape, dtype=np.int16)
-    parts = [
-        rng.integers(0, 5, shape, dtype=np.int16),
-        rng.integers(0, 5, shape, dtype=np.uint8),
-        rng.integers(0, 2, shape, dtype=np.uint8),
-    ]
-    for chosen in itertools.product([False, True], repeat=3):
-        given = [
-            part if is_there else None
-            for part, is_there in zip(parts, chosen, strict=True)
-        ]
-        fast = histogram_of(tokens, many, *given)
-        with monkeypatch.context() as patch:
-            patch.setattr(native, "function", lambda *_: None)
-            slow = histogram_of(tokens, many, *given)
-        assert (fast == slow).all() and fast.sum() == tokens.size

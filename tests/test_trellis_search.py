@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -164,3 +165,51 @@ def test_without_the_library_the_reference_serves(monkeypatch):
     weights = problem()
     found = search_path(weights, 8)
     assert np.array_equal(found.codes, search_path_reference(weights, 8).codes)
+
+
+def with_costs(problem, unit=2.0**-8):
+    """The same rates, as the cost of every level around each weight."""
+    magnitude = np.abs(problem.values)
+    costs = np.empty((*problem.values.shape, 2, 4), np.uint16)
+    for grid in range(2):
+        nearest = ((magnitude + grid) * 0.5).astype(int)
+        around = [np.zeros_like(nearest), nearest - 1, nearest, nearest + 1]
+        for choice, level in enumerate(around):
+            level = level.clip(0, problem.rates.shape[2] - 1)
+            rates = problem.rates[problem.classes, grid, level]
+            costs[:, :, grid, choice] = np.rint(rates / unit)
+    return dataclasses.replace(problem, costs=costs, cost_unit=unit)
+
+
+@pytest.mark.parametrize("search", [search_path, search_path_reference])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_costs_of_levels_serve_as_rates_do(search, seed):
+    same = problem(seed=seed)
+    # Costs are whole, so that both ways add up the same numbers.
+    rates = np.rint(same.rates * 256) / np.float32(256)
+    same = dataclasses.replace(same, rates=rates.astype(np.float32))
+    by_rates, by_costs = search(same, 8), search(with_costs(same), 8)
+    assert np.array_equal(by_costs.codes, by_rates.codes)
+    assert np.array_equal(by_costs.grids, by_rates.grids)
+
+
+@needs_native
+@pytest.mark.parametrize("states", [4, 128])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_kernel_decides_by_costs_as_the_reference(states, seed):
+    same = with_costs(problem(steps=300, chains=2 * LANES, seed=seed), 0.0013)
+    same.costs[::7, :, 1, 3] = 65535
+    compiled = search_path(same, states)
+    reference = search_path_reference(same, states)
+    assert np.array_equal(compiled.codes, reference.codes)
+    assert np.array_equal(compiled.states, reference.states)
+
+
+@pytest.mark.parametrize("search", [search_path, search_path_reference])
+def test_forbidden_levels_are_not_taken(search):
+    free = with_costs(problem(seed=3))
+    free.costs[:, :, :, 3] = 65535
+    found = search(free, 16)
+    nearest = ((np.abs(free.values) + found.grids) * 0.5).astype(int)
+    levels = (np.abs(found.codes) + found.grids) >> 1
+    assert (levels <= nearest).mean() > 0.95

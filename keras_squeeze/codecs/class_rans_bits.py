@@ -12,25 +12,22 @@ class BitWriter:
     """Collects fields of bits, most significant bit first."""
 
     def __init__(self) -> None:
-        self.parts: list[np.ndarray] = []
+        self._parts: list[bytes] = []
 
     def field(self, value: int, width: int) -> None:
         """Writes an integer in `width` bits."""
-        places = np.arange(width - 1, -1, -1)
-        self.parts.append((value >> places & 1).astype(np.uint8))
+        if width:
+            self._parts.append(f"{value:0{width}b}".encode())
 
     def array(self, unpacked: np.ndarray) -> None:
-        """Writes an array of bits."""
-        self.parts.append(unpacked)
-
-    @property
-    def size(self) -> int:
-        """How many bits there are."""
-        return sum(part.size for part in self.parts)
+        """Writes an array of bits, uint8."""
+        self._parts.append(unpacked.tobytes())
 
     def to_bytes(self) -> bytes:
         """All bits, filled up with zeros to a whole byte."""
-        return np.packbits(np.concatenate(self.parts)).tobytes()
+        written = np.frombuffer(b"".join(self._parts), np.uint8)
+        # The lowest bit of a digit is what it says.
+        return np.packbits(written & 1).tobytes()
 
 
 class BitReader:
@@ -43,6 +40,7 @@ class BitReader:
     def __init__(self, cursor: ByteCursor) -> None:
         self.cursor = cursor
         self.data = cursor.data[cursor.position :]
+        self.packed = np.frombuffer(self.data, np.uint8)
         self.size = 8 * len(self.data)
         self.position = 0
 
@@ -50,8 +48,8 @@ class BitReader:
         """So many bits from the position on, or all there are."""
         first, skipped = divmod(self.position, 8)
         last = (self.position + count + 7) // 8
-        packed = np.frombuffer(self.data[first:last], np.uint8)
-        return np.unpackbits(packed)[skipped : skipped + count]
+        unpacked = np.unpackbits(self.packed[first:last])
+        return unpacked[skipped : skipped + count]
 
     def take(self, count: int) -> np.ndarray:
         """Reads `count` bits as an array."""

@@ -88,22 +88,22 @@ class ContextBatch(Batch):
         ).astype(np.int64)
 
     def _steps(self, start: int, stop: int, active: int) -> np.ndarray:
-        numbers = self._table_numbers(start, stop, active)
-        values = np.empty(numbers.shape, np.int64)
-        width = numbers.shape[1]
+        tiles = self._tile_numbers(start, stop, active)
+        width = self.blocks[active - 1].lanes.stop
+        values = np.empty((stop - start, width), np.int64)
         before = self._before(start, stop, active) if self.any_neighbour else ()
         grid = np.zeros(width, np.int64)
-        idle = numbers == self.bases[-1] >> PRECISION
-        any_idle = bool(idle.any())
-        for row, number in enumerate(numbers):
-            index = number.astype(_U32) << _U32(PRECISION)
+        bases = np.empty(width, _U32)
+        for row, numbers in enumerate(tiles):
+            self._tables_at(numbers, bases)
+            index = bases.copy()
             if self.any_neighbour:
                 index += self._near(before[row])
             if self.any_trellis:
                 grid = self.machine[:width] & 1
                 index += (grid * self.grid_factor[:width]).astype(_U32)
-            if any_idle:
-                index[idle[row]] = self.bases[-1]
+            idle = bases == self.bases[-1]
+            np.copyto(index, bases, where=idle)
             levels = self._elements(index, active)
             if self.any_neighbour:
                 at = (start + row) * self.x.size

@@ -22,11 +22,13 @@ from keras_squeeze.codecs.class_rans_alphabet import (
     covering,
     fit_tokens,
 )
+from keras_squeeze.codecs.class_rans_choice import Choice, Machines, judged
 from keras_squeeze.codecs.class_rans_contexts import MAX_MAGNITUDE
 from keras_squeeze.codecs.class_rans_fitting import (
     FittedTables,
     fit_tables,
     has_rare_tokens,
+    name_tables,
 )
 from keras_squeeze.codecs.class_rans_header import (
     USUAL_BLOCK_ROWS,
@@ -34,7 +36,6 @@ from keras_squeeze.codecs.class_rans_header import (
 )
 from keras_squeeze.codecs.class_rans_layout import Layout
 from keras_squeeze.codecs.class_rans_native_steps import NativeElements
-from keras_squeeze.codecs.class_rans_search import Choice, Machines
 from keras_squeeze.codecs.class_rans_steps import Elements, EscapeCoding
 from keras_squeeze.codecs.trellis import Trellis
 from keras_squeeze.errors import SqueezeError
@@ -68,12 +69,14 @@ class _Tensor:
             the kernels read; codes, with a trellis.
         low: Integer. The least value, or level.
         high: Integer. The greatest value, or level.
+        most: Integer. No magnitude in the array is greater.
         origin: Integer.
     """
 
     array: np.ndarray
     low: int
     high: int
+    most: int
     origin: int
 
 
@@ -96,16 +99,16 @@ def encode(array: np.ndarray, trellis: Trellis | None) -> bytes:
     escapes = tokens_of.plain << tokens_of.shift < tensor.high - tensor.low + 1
     escapes |= tensor.low < tokens_of.low
     choices = class_rans_search.choose(
-        tensor.array, tokens_of, escapes, machines
+        tensor.array, tokens_of, escapes, tensor.most, machines
     )
     if tensor.origin:
         # A neighbour's sign means nothing far from zero.
         choices = [c for c in choices if c.contexts.neighbour is None]
-    best = min(choices, key=class_rans_search.judged)
+    best = min(choices, key=judged)
     if array.size > _TRIED_ELEMENTS:
         choices = [best]
-    most = _WORTH_TRYING * class_rans_search.judged(best) + _WORTH_BITS
-    choices = [c for c in choices if class_rans_search.judged(c) <= most]
+    most = _WORTH_TRYING * judged(best) + _WORTH_BITS
+    choices = [c for c in choices if judged(c) <= most]
     tried = [
         _try(tensor, tokens_of, escapes, choice, machines) for choice in choices
     ]
@@ -134,9 +137,8 @@ def _try(
     # As the reader will see them: the centre of tables depends on it.
     moved = _moved(tokens_of, tensor.origin)
     fitted = _fit(engine.counts(), moved, escapes)
-    side = class_rans_search.scale_bits(choice.contexts.scale)
-    actual = dataclasses.replace(choice, bits=fitted.bits + side)
-    return class_rans_search.judged(actual), engine, fitted
+    actual = dataclasses.replace(choice, bits=fitted.bits + choice.side)
+    return judged(actual), engine, fitted
 
 
 def _moved(tokens_of: Tokens, origin: int) -> Tokens:
@@ -149,18 +151,21 @@ def _prepare(array: np.ndarray, trellis: Trellis | None) -> _Tensor:
         if max(-low, high) > MAX_MAGNITUDE:
             raise _not_of(trellis, f"codes up to {max(-low, high)}")
         ends = class_rans_contexts.levels_of(np.array([low, high]))
-        return _Tensor(_readable(array), int(ends[0]), int(ends[1]), 0)
+        return _Tensor(
+            _readable(array), int(ends[0]), int(ends[1]), max(-low, high), 0
+        )
     if max(-low, high) <= MAX_MAGNITUDE:
-        return _Tensor(_readable(array), low, high, 0)
+        return _Tensor(_readable(array), low, high, max(-low, high), 0)
     flat = subtract_offset(dtypes.flat_native(array), low)
     values = flat.astype(np.int32).reshape(array.shape)
-    return _Tensor(values, 0, high - low, low)
+    return _Tensor(values, 0, high - low, high - low, low)
 
 
 def _readable(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind == "b":
         return array.view(np.uint8)
-    if array.dtype.isnative and array.dtype.name in _NATURAL_DTYPES:
+    natural = array.dtype.isnative and array.dtype.name in _NATURAL_DTYPES
+    if natural and array.flags.aligned:
         return array
     return array.astype(np.int32)
 
@@ -233,10 +238,11 @@ def _fit(counts: np.ndarray, tokens_of: Tokens, escapes: bool) -> FittedTables:
     if escapes:
         return fit_tables(counts, tokens_of.alphabet(True))
     plain = counts[:, :-1]
-    fitted = fit_tables(plain, tokens_of.alphabet(False))
+    named = name_tables(plain, tokens_of.alphabet(False))
+    fitted = fit_tables(plain, tokens_of.alphabet(False), named)
     if tokens_of.plain > 255 or not has_rare_tokens(plain):
         return fitted
-    other = fit_tables(counts, tokens_of.alphabet(True))
+    other = fit_tables(counts, tokens_of.alphabet(True), named)
     # The escape itself needs a line in the header and a table.
     better = other.bits + 48 < fitted.bits
     return other if better else fitted
@@ -275,7 +281,7 @@ def _block_parts(
     engine: Elements, states: np.ndarray, words: list[np.ndarray]
 ) -> list[bytes]:
     lanes = np.arange(engine.layout.lanes)
-    widths = engine.layout.widths()[:: engine.block_rows]
+    widths = engine.layout.widths(engine.block_rows)
     there = lanes < widths[:, None]
     parts = [varint(w.size) for w in words[:-1]]
     parts.append(states[there].astype("<u4").tobytes())

@@ -5,14 +5,14 @@ Only the encoder comes here; floats decide sizes, never validity.
 
 from __future__ import annotations
 
-import ctypes
 import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
-from keras_squeeze import native
 from keras_squeeze.codecs import class_rans_family
-from keras_squeeze.codecs.class_rans_contexts import MAX_CLASSES, NEIGHBOURS
+from keras_squeeze.codecs.class_rans_contexts import MAX_CLASSES, MAX_TABLES
 from keras_squeeze.codecs.class_rans_table import Alphabet
 
 # What a table takes besides its payload, in bits.
@@ -20,127 +20,174 @@ _PARAMETRIC_BITS = 12
 _WITH_ZERO_BITS = 24
 _EXPLICIT_BITS = 14
 _EXPLICIT_TOKEN_BITS = 3.4
-_ARGUMENTS = (*[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 3, ctypes.c_void_p)
+_MERGES = (0, 1, 2)
 
 
-def histogram_of(
-    tokens: np.ndarray,
-    alphabet: Alphabet,
-    classes: np.ndarray | None,
-    near: np.ndarray | None,
-    grids: np.ndarray | None,
-) -> np.ndarray:
-    """Counts of tokens with each table.
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """A partition of sums of exponents into scale classes.
 
     Args:
-        tokens: C-contiguous int16 array.
-        alphabet: `Alphabet` of the tokens.
-        classes: Optional C-contiguous int16 array of that shape, the scale
-            classes.
-        near: Optional C-contiguous uint8 array of that shape, the neighbour
-            classes.
-        grids: Optional C-contiguous uint8 array of that shape, the grids of a
-            trellis.
-
-    Returns:
-        int64 array of shape `(tables, tokens)`; the greatest table that
-        occurs is the last.
+        classes: Integer in 2..16.
+        merge: Integer in 0..2. The logarithm of how many sums share a class.
+        start: Integer. The sum from which on classes are counted.
     """
-    tables = 1 if classes is None else MAX_CLASSES
-    tables *= (1 if near is None else NEIGHBOURS) << (grids is not None)
-    counts = np.zeros((tables, alphabet.tokens), np.int64)
-    kernel = native.function("ks_class_rans_histogram", None, _ARGUMENTS)
-    if kernel is not None:
-        addresses = [
-            None if each is None else each.ctypes.data
-            for each in (tokens, classes, near, grids)
-        ]
-        kernel(*addresses, tokens.size, *counts.shape, counts.ctypes.data)
-    else:
-        _count(tokens, classes, near, grids, counts)
-    last = int(np.flatnonzero(counts.any(1))[-1])
-    return counts[: last + 1]
+
+    classes: int
+    merge: int
+    start: int
 
 
-def _count(
-    tokens: np.ndarray,
-    classes: np.ndarray | None,
-    near: np.ndarray | None,
-    grids: np.ndarray | None,
-    counts: np.ndarray,
-) -> None:
-    """`ks_class_rans_histogram` in NumPy."""
-    joint = np.zeros(tokens.shape, np.int32)
-    if classes is not None:
-        joint += classes
-    if near is not None:
-        joint = joint * NEIGHBOURS + near
-    if grids is not None:
-        joint = joint * 2 + grids
-    joint = (joint * counts.shape[1] + tokens).reshape(-1)
-    found = np.bincount(joint, minlength=counts.size)
-    counts += found.reshape(counts.shape)
+class Estimator:
+    """What payload and tables are expected to take, for one alphabet.
 
-
-def table_bits(histogram: np.ndarray, alphabet: Alphabet) -> float:
-    """What payload and tables are expected to take.
+    Estimates are begun one by one and ended together, for a product of all
+    counts with all distributions costs little more than that of a few.
 
     Args:
-        histogram: Integer array of shape `(tables, tokens)`.
         alphabet: `Alphabet`.
-
-    Returns:
-        Bits, float.
     """
+
+    def __init__(self, alphabet: Alphabet) -> None:
+        self.alphabet = alphabet
+        self._begun: list[_Parts] = []
+
+    def take(self, counts: np.ndarray) -> None:
+        """Begins an estimate.
+
+        Args:
+            counts: int64 array of shape `(rows, tables, tokens)`, each row
+                being the tables of one class.
+        """
+        histogram = counts.reshape(-1, self.alphabet.tokens)
+        last = int(np.flatnonzero(histogram.any(1))[-1])
+        self._begun.append(_parts_of(histogram[: last + 1], self.alphabet))
+
+    def partitions(self, counts: np.ndarray, least: int) -> list[Widths]:
+        """Begins estimates of several partitions into scale classes.
+
+        Args:
+            counts: int64 array of shape `(sums, tables, tokens)`, by the sum
+                of exponents.
+            least: Integer, the first of these sums.
+
+        Returns:
+            List of `Widths`, an estimate each.
+        """
+        found = list(_widths(counts, least))
+        for widths in found:
+            sums = np.arange(len(counts)) + (least - widths.start)
+            highest = (widths.classes << widths.merge) - 1
+            classes = np.clip(sums, 0, highest) >> widths.merge
+            merged = np.zeros((widths.classes, *counts.shape[1:]), np.int64)
+            np.add.at(merged, classes, counts)
+            self.take(merged)
+        return found
+
+    def finish(self) -> list[float]:
+        """Ends all estimates.
+
+        Returns:
+            List of floats, the bits of each, in the order they were begun.
+        """
+        begun, self._begun = self._begun, []
+        if not begun:
+            return []
+        folded = np.concatenate([parts.folded for parts in begun])
+        reach = int(np.flatnonzero(folded.any(0)).max(initial=0)) + 1
+        bits = class_rans_family.expected_bits(
+            folded[:, :reach], coarse_lengths()
+        )
+        edges = np.cumsum([len(parts.folded) for parts in begun])[:-1]
+        rows = bits.shape[1] // 2
+        return [
+            _least_bits(parts, own[:, :rows].min(1), own[:, rows:].min(1))
+            for parts, own in zip(begun, np.split(bits, edges), strict=True)
+        ]
+
+
+def _widths(counts: np.ndarray, least: int) -> Iterator[Widths]:
+    sums = np.cumsum(counts.sum((1, 2)))
+    # Between these lie the exponents that most weights have.
+    low = int(np.searchsorted(sums, 0.01 * sums[-1]))
+    high = int(np.searchsorted(sums, 0.99 * sums[-1]))
+    width = high - low + 1
+    for merge in _MERGES:
+        count = min(width + (1 << merge) - 1 >> merge, MAX_CLASSES)
+        if count < 2:
+            return
+        if count * counts.shape[1] <= MAX_TABLES:
+            spare = (width - (count << merge)) // 2
+            yield Widths(count, merge, least + low + spare)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Parts:
+    """An estimate that was begun.
+
+    Args:
+        explicit: float64 array, what explicit tables and their payload take.
+        split: float64 array, what telling zeros from others takes.
+        folded: float32 array of shape `(tables, plain)`, counts by distance.
+        last: Integer. How many tables there are, the empty ones included.
+    """
+
+    explicit: np.ndarray
+    split: np.ndarray
+    folded: np.ndarray
+    last: int
+
+
+def _parts_of(histogram: np.ndarray, alphabet: Alphabet) -> _Parts:
     used = histogram[histogram.any(1)].astype(np.float64)
     totals = used.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.where(used > 0, np.log2(used), 0)
-    entropy = totals * np.log2(totals) - (used * logs).sum(1)
-    explicit = entropy + _EXPLICIT_BITS
+    whole = totals * np.log2(totals)
+    explicit = whole - (used * logs).sum(1) + _EXPLICIT_BITS
     explicit += _EXPLICIT_TOKEN_BITS * (used > 1).sum(1)
     # A token seen once is left out of the table and escaped.
     explicit += 3.0 * (used == 1).sum(1)
-    parametric = np.minimum(*_parametric_bits(used, alphabet))
-    best = np.minimum(explicit, parametric).sum()
-    return float(best) + 2 * (len(histogram) - len(used))
+    folded = _folded(used, totals, alphabet)
+    zeros = np.clip(folded[:, 0].astype(np.float64), 0.5, totals - 0.5)
+    split = whole - zeros * np.log2(zeros)
+    split -= (totals - zeros) * np.log2(totals - zeros)
+    return _Parts(explicit, split, folded, len(histogram))
 
 
-def _parametric_bits(
-    used: np.ndarray, alphabet: Alphabet
-) -> tuple[np.ndarray, np.ndarray]:
-    whole, nonzero = _coarse_lengths()
-    columns = np.arange(alphabet.plain)
-    totals = used.sum(1)
+def _folded(
+    used: np.ndarray, totals: np.ndarray, alphabet: Alphabet
+) -> np.ndarray:
+    """Counts by distance to the centre that the mean suggests; float32."""
+    size = alphabet.plain
+    columns = np.arange(size)
     # The mean tells how far a neighbour pushes a distribution aside.
-    means = (used[:, : alphabet.plain] * columns).sum(1) / totals
+    means = (used[:, :size] * columns).sum(1) / totals
     centers = np.where(
         np.abs(means - alphabet.center) < 0.5, alphabet.center, np.rint(means)
     )
     distances = np.abs(columns - centers[:, None]).astype(np.int64)
-    distances = np.minimum(distances, class_rans_family.DISTANCES - 1)
-    size = class_rans_family.DISTANCES
     cells = np.arange(len(used))[:, None] * size + distances
     folded = np.bincount(
-        cells.reshape(-1),
-        used[:, : alphabet.plain].reshape(-1),
-        len(used) * size,
-    ).reshape(len(used), size)
-    reach = int(np.flatnonzero(folded.any(0)).max(initial=0)) + 1
-    folded = folded[:, :reach].astype(np.float32)
-    first = class_rans_family.expected_bits(folded, whole).min(1)
-    zeros = np.clip(folded[:, 0], 0.5, totals - 0.5)
-    split = totals * np.log2(totals)
-    split -= zeros * np.log2(zeros)
-    split -= (totals - zeros) * np.log2(totals - zeros)
-    second = class_rans_family.expected_bits(folded, nonzero).min(1) + split
-    return first + _PARAMETRIC_BITS, second + _WITH_ZERO_BITS
+        cells.reshape(-1), used[:, :size].reshape(-1), len(used) * size
+    )
+    return folded.reshape(len(used), size).astype(np.float32)
+
+
+def _least_bits(parts: _Parts, named: np.ndarray, apart: np.ndarray) -> float:
+    """Each table in the way that takes least; an empty one takes 2 bits."""
+    parametric = np.minimum(
+        named + _PARAMETRIC_BITS, (apart + parts.split) + _WITH_ZERO_BITS
+    )
+    best = np.minimum(parts.explicit, parametric).sum()
+    return float(best) + 2 * (parts.last - len(parts.explicit))
 
 
 @functools.cache
-def _coarse_lengths() -> tuple[np.ndarray, np.ndarray]:
+def coarse_lengths() -> np.ndarray:
+    """Some of the family: with zeros, then without; float32."""
     rows = np.arange(class_rans_family.SCALES * class_rans_family.SHAPES)
     scale, shape = divmod(rows, class_rans_family.SHAPES)
     chosen = (scale % 3 == 0) & np.isin(shape, (0, 3, 7)) & (scale < 90)
     whole, nonzero = class_rans_family.code_lengths()
-    return whole[chosen], nonzero[chosen]
+    return np.concatenate([whole[chosen], nonzero[chosen]])

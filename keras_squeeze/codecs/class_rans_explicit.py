@@ -11,87 +11,86 @@ import numpy as np
 
 from keras_squeeze.codecs.class_rans_bits import zigzag
 from keras_squeeze.codecs.class_rans_table import (
-    EXPLICIT,
+    ESCAPED_TOKEN_BITS,
     PRECISION,
     TOTAL,
-    Table,
+    Alphabet,
     bit_length,
     code_bits,
 )
 
 _FORM_BITS = 6
-_STRETCHES = np.linspace(0.86, 1.14, 29, dtype=np.float32)[:, None]
+STRETCHES = np.linspace(0.86, 1.14, 29, dtype=np.float32)[:, None]
 # So many frequencies are rounded together; more would leave the cache.
 _TOGETHER = 1 << 17
 
 
-class ExplicitTables:
-    """The best explicit table for each row of counts.
+def fit_explicit(
+    histogram: np.ndarray,
+    alphabet: Alphabet,
+    mantissas: Sequence[int],
+    frequencies: np.ndarray,
+    bits: np.ndarray,
+) -> np.ndarray:
+    """Puts explicit tables where they take less than what is there.
 
     Args:
-        counts: int64 array of shape `(tables, tokens)`, no row all zeros.
+        histogram: int64 array of shape `(tables, tokens)`.
+        alphabet: `Alphabet`.
         mantissas: Sequence of integers in 0..11, how exact tables may be.
-
-    Attributes:
-        bits: float64 array, what each table and its payload take; infinite
-            where no mantissa leaves the most frequent token anything.
-    """
-
-    def __init__(self, counts: np.ndarray, mantissas: Sequence[int]) -> None:
-        self.counts = counts
-        rows, tokens = counts.shape
-        self.modes = counts.argmax(1)
-        self.fixed_bits = _FORM_BITS + (tokens - 1).bit_length()
-        self.bits = np.full(rows, np.inf)
-        self.sizes = np.zeros(rows, np.int64)
-        self.mantissas = np.zeros(rows, np.int64)
-        self.frequencies = np.zeros((rows, tokens), np.int64)
-        step = max(_TOGETHER // (tokens * len(_STRETCHES)), 1)
-        for first in range(0, rows, step):
-            part = slice(first, first + step)
-            for mantissa in mantissas:
-                self._try(part, mantissa)
-
-    def _try(self, part: slice, mantissa: int) -> None:
-        counts, modes = self.counts[part], self.modes[part]
-        frequencies = _rounded(counts, modes, mantissa)
-        sizes = self.fixed_bits + _sizes(frequencies, modes, mantissa)
-        bits = sizes + code_bits(counts, frequencies)
-        bits[frequencies.min(1) < 0] = np.inf
-        better = bits < self.bits[part]
-        self.bits[part][better] = bits[better]
-        self.sizes[part][better] = sizes[better]
-        self.mantissas[part][better] = mantissa
-        self.frequencies[part][better] = frequencies[better]
-
-    def table(self, index: int) -> Table:
-        """One of the tables."""
-        mantissa = int(self.mantissas[index])
-        tokens = self.counts.shape[1]
-        fields = (
-            (EXPLICIT, 2),
-            (mantissa, 4),
-            (int(self.modes[index]), (tokens - 1).bit_length()),
-        )
-        size = int(self.sizes[index])
-        return Table(self.frequencies[index], size, fields, mantissa)
-
-
-def least_bits(counts: np.ndarray) -> np.ndarray:
-    """What explicit tables and their payload take at least.
-
-    Args:
-        counts: int64 array of shape `(tables, tokens)`, no row all zeros.
+        frequencies: int64 array of that shape, of the tables that are there;
+            overwritten with those of explicit tables.
+        bits: float64 array, what these tables and their payload take;
+            overwritten likewise.
 
     Returns:
-        float64 array.
+        int64 array of shape `(3, tables)`: of explicit tables their size in
+        bits, the mode and the mantissa; the mantissa of others is -1.
     """
+    written = np.zeros((3, len(histogram)), np.int64)
+    written[2] = -1
+    counts, extra = histogram, np.zeros(len(histogram))
+    if alphabet.escape:
+        counts, extra = _without_rare(histogram)
+    # Most explicit tables are too long, whatever they say.
+    tried = np.flatnonzero(histogram.any(1))
+    least = _least_bits(counts[tried]) + extra[tried]
+    tried = tried[least < bits[tried]]
+    step = max(_TOGETHER // (counts.shape[1] * len(STRETCHES)), 1)
+    for first in range(0, tried.size, step):
+        some = tried[first : first + step]
+        modes = counts[some].argmax(1)
+        for mantissa in mantissas:
+            found = _rounded(counts[some], modes, mantissa)
+            sizes = _sizes(found, modes, mantissa)
+            new = sizes + code_bits(counts[some], found) + extra[some]
+            better = (new < bits[some]) & (found.min(1) >= 0)
+            rows = some[better]
+            bits[rows], frequencies[rows] = new[better], found[better]
+            written[:2, rows] = sizes[better], modes[better]
+            written[2, rows] = mantissa
+    return written
+
+
+def _without_rare(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Counts with rare tokens escaped, and the bits that escapes take."""
+    counts = histogram.copy()
+    sums = counts.sum(1, keepdims=True)
+    rare = (counts < 2) | (counts * (2 * TOTAL) < sums)
+    rare[:, -1] = False
+    escaped = np.where(rare, counts, 0).sum(1)
+    counts[rare] = 0
+    counts[:, -1] = np.maximum(counts[:, -1] + escaped, 1)
+    return counts, escaped * ESCAPED_TOKEN_BITS
+
+
+def _least_bits(counts: np.ndarray) -> np.ndarray:
+    """What no explicit tables and their payload can be below; float64."""
     tokens = counts.shape[1]
     sums = counts.sum(1).astype(np.float64)
     logs = np.log2(np.maximum(counts, 1))
     entropy = sums * np.log2(sums) - (counts * logs).sum(1)
-    table = _FORM_BITS + (tokens - 1).bit_length() + tokens - 1
-    least: np.ndarray = entropy + table
+    least: np.ndarray = entropy + tokens - 1
     return least
 
 
@@ -106,7 +105,7 @@ def _rounded(
     """
     rows = np.arange(len(counts))
     ideal = (counts * (TOTAL / counts.sum(1, keepdims=True))).astype(np.float32)
-    scaled = np.rint(ideal[:, None] * _STRETCHES).astype(np.int32)
+    scaled = np.rint(ideal[:, None] * STRETCHES).astype(np.int32)
     np.maximum(scaled, (counts > 0)[:, None], out=scaled)
     if mantissa < PRECISION - 1:
         drop = np.maximum(bit_length(scaled) - 1 - mantissa, 0)
@@ -114,8 +113,9 @@ def _rounded(
         scaled = scaled >> drop << drop
     scaled[rows, :, modes] = 0
     shares = TOTAL - scaled.sum(2)
-    ratio = np.maximum(shares, 1e-3) / ideal[rows, modes][:, None]
-    best = np.abs(np.log2(ratio)).argmin(1)
+    wanted = ideal[rows, modes].astype(np.float64)[:, None]
+    left = np.maximum(shares, 1e-3)
+    best = np.where(left < wanted, wanted / left, left / wanted).argmin(1)
     out: np.ndarray = scaled[rows, best].astype(np.int64)
     share = shares[rows, best]
     out[rows, modes] = np.where(share > 0, share, -1)
@@ -125,8 +125,8 @@ def _rounded(
 def _sizes(
     frequencies: np.ndarray, modes: np.ndarray, mantissa: int
 ) -> np.ndarray:
-    """The bits of the frequencies of all tokens but the mode; int64."""
-    rows = np.arange(len(frequencies))
+    """The bits of explicit tables; int64."""
+    rows, tokens = np.arange(len(frequencies)), frequencies.shape[1]
     lengths = bit_length(frequencies)
     lengths[rows, modes] = 0
     widths = np.minimum(np.maximum(lengths - 1, 0), mantissa).sum(1)
@@ -134,5 +134,6 @@ def _sizes(
     before = lengths[rows, np.maximum(modes - 1, 0)]
     lengths[rows, modes] = np.where(modes > 0, before, 0)
     steps = zigzag(np.diff(lengths, axis=1, prepend=0)).sum(1)
-    out: np.ndarray = steps + widths + frequencies.shape[1] - 1
+    fixed = _FORM_BITS + (tokens - 1).bit_length() + tokens - 1
+    out: np.ndarray = steps + widths + fixed
     return out

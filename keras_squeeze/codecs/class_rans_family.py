@@ -115,6 +115,9 @@ def expected_bits(folded: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """
     reach = folded.shape[1]
     step = max(_PRODUCT // folded.size, 1)
+    if step >= len(lengths):
+        out: np.ndarray = folded @ lengths[:, :reach].T
+        return out
     parts = [
         folded @ lengths[first : first + step, :reach].T
         for first in range(0, len(lengths), step)

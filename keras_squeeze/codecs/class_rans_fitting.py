@@ -9,25 +9,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_squeeze.codecs import class_rans_family
-from keras_squeeze.codecs.class_rans_explicit import (
-    ExplicitTables,
-    least_bits,
+from keras_squeeze.codecs import class_rans_family, class_rans_native
+from keras_squeeze.codecs.class_rans_explicit import fit_explicit
+from keras_squeeze.codecs.class_rans_native_fit import (
+    native_fit,
+    native_moments,
 )
 from keras_squeeze.codecs.class_rans_table import (
+    ESCAPED_TOKEN_BITS,
+    MOST_SHIFT,
     PRECISION,
     TOTAL,
     Alphabet,
     Table,
     code_bits,
+    explicit,
     family_frequencies,
     parametric,
 )
 
-_ESCAPED_TOKEN_BITS = 8.0
 _MANTISSAS = ((1, 2, 3, 11), (0, 1, 2, 3))
 _FEW_TOKENS = 40
-_SHIFTS = 64
 _PARAMETRIC_BITS, _WITH_ZERO_BITS, _SHIFTED_BITS = 12, 24, 19
 
 
@@ -37,70 +39,167 @@ class FittedTables:
 
     Args:
         alphabet: `Alphabet`.
-        tables: List of `Table`.
         bits: Float. What tables and payload take, escapes estimated.
+        frequencies: int64 array of shape `(tables, tokens)`.
+        named: int64 array of shape `(3, tables)`: of parametric tables the
+            row of the family, the frequency of the centre and the shift.
+        written: int64 array of shape `(3, tables)`: of explicit tables the
+            size in bits, the mode and the mantissa; -1 of others.
     """
 
     alphabet: Alphabet
-    tables: list[Table]
     bits: float
+    frequencies: np.ndarray
+    named: np.ndarray
+    written: np.ndarray
 
     @property
-    def frequencies(self) -> np.ndarray:
-        """int64 array of shape `(tables, tokens)`."""
-        return np.array([table.frequencies for table in self.tables])
+    def tables(self) -> list[Table]:
+        """The tables as they are written."""
+        columns = zip(
+            self.frequencies,
+            self.named.T.tolist(),
+            self.written.T.tolist(),
+            strict=True,
+        )
+        return [
+            parametric(row, frequencies, zero, shift)
+            if mantissa < 0
+            else explicit(frequencies, size, mode, mantissa)
+            for frequencies, (row, zero, shift), (size, mode, mantissa) in (
+                columns
+            )
+        ]
 
 
-def fit_tables(histogram: np.ndarray, alphabet: Alphabet) -> FittedTables:
+@dataclass(frozen=True, slots=True, eq=False)
+class NamedTables:
+    """Tables that numbers describe, to choose from for each row of counts.
+
+    Args:
+        sizes: Tuple of integers, how many bits each candidate takes.
+        numbers: int64 array of shape `(3, candidates, tables)`: rows of the
+            family, frequencies of the centre or 0, and how far the centre is
+            off.
+    """
+
+    sizes: tuple[int, ...]
+    numbers: np.ndarray
+
+
+def fit_tables(
+    histogram: np.ndarray, alphabet: Alphabet, named: NamedTables | None = None
+) -> FittedTables:
     """The best tables, one for each row of counts.
 
     Args:
         histogram: int64 array of shape `(tables, tokens)`.
         alphabet: `Alphabet`. With an escape, the last column counts what has
             no token of its own.
+        named: Optional `NamedTables` of these counts, which do not depend on
+            whether there is an escape. Defaults to `None`.
 
     Returns:
         `FittedTables`.
     """
-    found = _parametric_tables(histogram, alphabet)
-    numbers, frequencies, bits = found
-    if alphabet.escape:
-        counts, extra = _without_rare(histogram)
-    else:
-        counts, extra = histogram, np.zeros(len(histogram))
-    # Most explicit tables are too long, whatever they say.
-    tried = np.flatnonzero(histogram.any(1))
-    least = least_bits(counts[tried]) + extra[tried]
-    tried = tried[least < bits[tried]]
+    if named is None:
+        named = name_tables(histogram, alphabet)
     mantissas = _MANTISSAS[alphabet.tokens > _FEW_TOKENS]
-    explicit = ExplicitTables(counts[tried], mantissas)
-    explicit_bits = np.full(len(bits), np.inf)
-    explicit_bits[tried] = explicit.bits + extra[tried]
-    place = np.zeros(len(bits), np.int64)
-    place[tried] = np.arange(tried.size)
-    tables = [
-        explicit.table(int(place[i]))
-        if explicit_bits[i] < bits[i]
-        else parametric(row, frequencies[i], zero, shift)
-        for i, (row, zero, shift) in enumerate(numbers)
-    ]
-    total = float(np.minimum(bits, explicit_bits).sum())
-    return FittedTables(alphabet, tables, total)
+    fit = native_fit if class_rans_native.available() else _fit
+    frequencies, bits, best, written = fit(
+        histogram, alphabet, named, mantissas
+    )
+    numbers = named.numbers[:, best, np.arange(len(best))]
+    return FittedTables(
+        alphabet, float(bits.sum()), frequencies, numbers, written
+    )
 
 
-def _without_rare(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Counts with rare tokens escaped, and the bits that escapes take."""
-    counts = histogram.copy()
-    sums = counts.sum(1, keepdims=True)
-    rare = (counts < 2) | (counts * (2 * TOTAL) < sums)
-    rare[:, -1] = False
-    escaped = np.where(rare, counts, 0).sum(1)
-    counts[rare] = 0
-    counts[:, -1] = np.maximum(counts[:, -1] + escaped, 1)
-    return counts, escaped * _ESCAPED_TOKEN_BITS
+def _fit(
+    histogram: np.ndarray,
+    alphabet: Alphabet,
+    named: NamedTables,
+    mantissas: tuple[int, ...],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    frequencies, bits, best = best_named(histogram, alphabet, named)
+    written = fit_explicit(histogram, alphabet, mantissas, frequencies, bits)
+    return frequencies, bits, best, written
 
 
-def _family_bits(
+def name_tables(histogram: np.ndarray, alphabet: Alphabet) -> NamedTables:
+    """The candidates among the tables that numbers describe.
+
+    Args:
+        histogram: int64 array of shape `(tables, tokens)`.
+        alphabet: `Alphabet`.
+
+    Returns:
+        `NamedTables`.
+    """
+    look = native_moments if class_rans_native.available() else moments
+    usual, moved, zeros, shifts = look(histogram, alphabet)
+    whole, nonzero = class_rans_family.code_lengths()
+    none = np.zeros(len(histogram), np.int64)
+    sizes = [_PARAMETRIC_BITS, _WITH_ZERO_BITS]
+    found = [(_best_rows(usual, whole), none, none)]
+    found.append((_best_rows(usual, nonzero), zeros, none))
+    if shifts.any():
+        sizes.append(_SHIFTED_BITS)
+        found.append((_best_rows(moved, whole), none, shifts))
+    numbers = np.array(list(zip(*found, strict=True)), np.int64)
+    return NamedTables(tuple(sizes), numbers)
+
+
+def moments(
+    histogram: np.ndarray, alphabet: Alphabet
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What parametric tables of rows of counts are to be like.
+
+    Args:
+        histogram: int64 array of shape `(tables, tokens)`.
+        alphabet: `Alphabet`.
+
+    Returns:
+        Counts by distance to the usual centre and to that of the mean,
+        float32 of shape `(tables, distances)`; the share of the usual centre
+        as a frequency, int64; and how far the mean is off, int64.
+    """
+    plain = histogram[:, : alphabet.plain].astype(np.float64)
+    totals = np.maximum(plain.sum(1), 1e-9)
+    means = (plain * np.arange(alphabet.plain)).sum(1) / totals
+    centers = np.where(plain.any(1), np.rint(means), alphabet.center)
+    usual = np.full(len(plain), alphabet.center)
+    shifts = np.clip(centers - alphabet.center, -MOST_SHIFT, MOST_SHIFT - 1)
+    shifts = shifts.astype(np.int64)
+    share = plain[:, alphabet.center] / totals
+    zeros = np.clip(np.rint(share * TOTAL), 1, TOTAL - 1).astype(np.int64)
+    return _fold(plain, usual), _fold(plain, usual + shifts), zeros, shifts
+
+
+def best_named(
+    histogram: np.ndarray, alphabet: Alphabet, named: NamedTables
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each row of counts the best of the candidates.
+
+    Args:
+        histogram: int64 array of shape `(tables, tokens)`.
+        alphabet: `Alphabet`.
+        named: `NamedTables`.
+
+    Returns:
+        The frequencies, int64 of shape `(tables, tokens)`; the bits that
+        table and payload take, float64; and which candidate it is, int64.
+    """
+    frequencies, bits = [], []
+    for size, *numbers in zip(named.sizes, *named.numbers, strict=True):
+        frequencies.append(family_frequencies(alphabet, *numbers))
+        bits.append(size + _payload_bits(histogram, frequencies[-1], alphabet))
+    best = np.argmin(bits, 0)
+    rows = np.arange(len(histogram))
+    return np.array(frequencies)[best, rows], np.min(bits, 0), best
+
+
+def _payload_bits(
     counts: np.ndarray, frequencies: np.ndarray, alphabet: Alphabet
 ) -> np.ndarray:
     """What the payload takes, tokens without a frequency escaped."""
@@ -111,51 +210,10 @@ def _family_bits(
         escaped = np.where(missing, counts, 0).sum(1)
         counts = np.where(missing, 0, counts)
         counts[:, -1] += escaped
-        extra = escaped * _ESCAPED_TOKEN_BITS
+        extra = escaped * ESCAPED_TOKEN_BITS
     bits = code_bits(counts, frequencies) + extra
     bits[frequencies.min(1) < 0] = np.inf
     return bits
-
-
-def _parametric_tables(
-    histogram: np.ndarray, alphabet: Alphabet
-) -> tuple[list[tuple[int, int, int]], np.ndarray, np.ndarray]:
-    """For each row of counts the best table that numbers describe.
-
-    Returns:
-        Of each table the row of the family, the frequency of the centre and
-        the shift; the frequencies; and the bits they and the payload take.
-    """
-    plain = histogram[:, : alphabet.plain].astype(np.float64)
-    totals = np.maximum(plain.sum(1), 1e-9)
-    means = (plain * np.arange(alphabet.plain)).sum(1) / totals
-    centers = np.where(plain.any(1), np.rint(means), alphabet.center)
-    usual = np.full(len(plain), alphabet.center)
-    whole, nonzero = class_rans_family.code_lengths()
-    around_usual = _fold(plain, usual)
-    shifts = np.clip(centers - alphabet.center, -_SHIFTS, _SHIFTS - 1)
-    shifts = shifts.astype(np.int64)
-    share = plain[:, alphabet.center] / totals
-    zeros = np.clip(np.rint(share * TOTAL), 1, TOTAL - 1).astype(np.int64)
-    none = np.zeros(len(plain), np.int64)
-    tried = [
-        (_best_rows(around_usual, whole), none, none, _PARAMETRIC_BITS),
-        (_best_rows(around_usual, nonzero), zeros, none, _WITH_ZERO_BITS),
-    ]
-    if shifts.any():
-        rows = _best_rows(_fold(plain, usual + shifts), whole)
-        tried.append((rows, none, shifts, _SHIFTED_BITS))
-    frequencies, bits = [], []
-    for rows, zero, shift, size in tried:
-        frequencies.append(family_frequencies(alphabet, rows, zero, shift))
-        bits.append(size + _family_bits(histogram, frequencies[-1], alphabet))
-    best = np.argmin(bits, 0)
-    each = np.arange(len(plain))
-    numbers = [
-        (int(tried[k][0][i]), int(tried[k][1][i]), int(tried[k][2][i]))
-        for i, k in enumerate(best.tolist())
-    ]
-    return numbers, np.array(frequencies)[best, each], np.min(bits, 0)
 
 
 def _fold(plain: np.ndarray, centers: np.ndarray) -> np.ndarray:
@@ -168,19 +226,22 @@ def _fold(plain: np.ndarray, centers: np.ndarray) -> np.ndarray:
     folded = np.bincount(
         cells.reshape(-1), plain.reshape(-1), len(plain) * size
     )
-    return folded.reshape(len(plain), size).astype(np.float32)
+    folded = folded.reshape(len(plain), size).astype(np.float32)
+    reach = int(np.flatnonzero(folded.any(0)).max(initial=0)) + 1
+    return folded[:, :reach]
 
 
 def _best_rows(folded: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """For each row of counts the best of the family."""
-    reach = int(np.flatnonzero(folded.any(0)).max(initial=0)) + 1
-    bits = class_rans_family.expected_bits(folded[:, :reach], lengths)
+    bits = class_rans_family.expected_bits(folded, lengths)
     out: np.ndarray = bits.argmin(1)
     return out
 
 
 def has_rare_tokens(histogram: np.ndarray) -> bool:
     """Whether leaving tokens out of tables might pay."""
+    if len(histogram) > 1:
+        return True
     totals = histogram.sum(1, keepdims=True)
     rare = (histogram < 3) | (histogram << PRECISION < totals)
-    return bool((rare & (histogram > 0)).any()) or len(histogram) > 1
+    return bool((rare & (histogram > 0)).any())

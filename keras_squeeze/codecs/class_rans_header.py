@@ -29,7 +29,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_squeeze.codecs import bits, class_rans_table, trellis
+from keras_squeeze.codecs import (
+    bits,
+    class_rans_native,
+    class_rans_table,
+    trellis,
+)
 from keras_squeeze.codecs.byte_cursor import (
     ByteCursor,
     signed_varint,
@@ -58,6 +63,10 @@ from keras_squeeze.codecs.class_rans_layout import (
     VIEWS,
     Layout,
     layout_of,
+)
+from keras_squeeze.codecs.class_rans_native_header import (
+    native_read_exponents,
+    native_read_tables,
 )
 
 USUAL_BLOCK_ROWS = 2048
@@ -167,7 +176,8 @@ def rice_parameter(exponents: np.ndarray) -> tuple[int, int, np.ndarray]:
 
 def _middle(exponents: np.ndarray) -> int:
     half = exponents.size // 2
-    return int(np.partition(exponents, half)[half].clip(-128, 127))
+    middle = int(np.partition(exponents, half)[half])
+    return min(max(middle, -128), 127)
 
 
 def _write_exponents(writer: BitWriter, exponents: np.ndarray) -> None:
@@ -255,7 +265,12 @@ def _read_tables(
 ) -> np.ndarray:
     if count > MAX_TABLES:
         raise reader.cursor.fail(f"at most {MAX_TABLES} tables", count)
-    return class_rans_table.read_tables(reader, count, alphabet)
+    found = None
+    if class_rans_native.available():
+        found = native_read_tables(reader, count, alphabet)
+    if found is None:
+        return class_rans_table.read_tables(reader, count, alphabet)
+    return found
 
 
 def _read_layout(
@@ -282,6 +297,10 @@ def _read_classes(reader: BitReader, layout: Layout) -> ScaleClasses:
 
 
 def _read_exponents(reader: BitReader, count: int) -> np.ndarray:
+    if class_rans_native.available():
+        found = native_read_exponents(reader, count, _MOST_EXPONENT)
+        if found is not None:
+            return found
     width = reader.field(3)
     middle = reader.field(8) - _EXPONENT_OFFSET
     mapped = reader.unary(count, _MOST_EXPONENT >> width) << width

@@ -37,6 +37,10 @@ STATE_LOW = 1 << 16
 NO_ESCAPE = 256
 
 _U32 = np.uint32
+# Made once: so small a thing takes a while in an inner loop.
+_ONE, _EIGHT, _TWENTY = _U32(1), _U32(8), _U32(20)
+_WORD, _SLOT_BITS, _SLOTS = _U32(16), _U32(PRECISION), _U32(TOTAL - 1)
+_LOW = _U32(STATE_LOW)
 # So many elements are decoded between looks at where blocks end.
 _PIECE = 1 << 22
 _ENCODED_TOGETHER = 1 << 22
@@ -203,6 +207,10 @@ class Batch:
             [streams[b.stream].states[b.number] for b in self.blocks]
         )
         self.entry = np.empty_like(self.x)
+        # The logarithm of the lanes of a block, if all have as many.
+        self.even = int(lanes[0]).bit_length() - 1
+        if min(lanes) != max(lanes):
+            self.even = -1
         self._lay_out_words()
         self._lay_out_tables()
 
@@ -236,22 +244,31 @@ class Batch:
         self.tables = np.concatenate(
             [*(s.tables for s in self.streams), nothing]
         )
-        idle = self.bases[-1] >> PRECISION
-        numbers: type = np.uint16 if idle < 1 << 16 else _U32
-        self.table_rows = [
-            _table_rows(s, int(base) >> PRECISION, int(idle), numbers)
-            for s, base in zip(self.streams, self.bases, strict=False)
-        ]
+        self.width = min(s.layout.lanes for s in self.streams)
+        self.tiles, self.places = [], []
+        count = 0
+        for stream, base in zip(self.streams, self.bases, strict=False):
+            found = _tiles(stream, int(base), int(self.bases[-1]), self.width)
+            self.tiles.append(found[0])
+            self.places.append(found[1] + count)
+            count += len(found[0])
+        self.all_tiles = np.concatenate(self.tiles)
 
-    def _table_numbers(self, start: int, stop: int, active: int) -> np.ndarray:
-        """For each row and lane the number of its table."""
-        width = self.blocks[active - 1].lanes.stop
-        out = np.empty((stop - start, width), self.table_rows[0].dtype)
+    def _tile_numbers(self, start: int, stop: int, active: int) -> np.ndarray:
+        """For each row the tiles that say where each lane's tables are."""
+        width = self.blocks[active - 1].lanes.stop // self.width
+        out = np.empty((stop - start, width), np.intp)
         for block in self.blocks[:active]:
             first = block.number * self.streams[block.stream].block_rows
-            rows = self.table_rows[block.stream][first + start : first + stop]
-            out[:, block.lanes] = rows
+            rows = self.places[block.stream][first + start : first + stop]
+            lanes = block.lanes
+            out[:, lanes.start // self.width : lanes.stop // self.width] = rows
         return out
+
+    def _tables_at(self, tiles: np.ndarray, out: np.ndarray) -> None:
+        """Where each lane's tables start; neighbours and grids: the first."""
+        shape = tiles.size, self.width
+        self.all_tiles.take(tiles, 0, out.reshape(shape), mode="clip")
 
     def run(self) -> list[tuple[np.ndarray, bool]]:
         """Decodes everything; see `class_rans_decoding.decode_blocks`."""
@@ -267,7 +284,9 @@ class Batch:
             for block in self.blocks[:active]:
                 first = block.number * self.streams[block.stream].block_rows
                 target = out[block.stream][first + step : first + stop]
-                target[:] = values[:, block.lanes]
+                # All lanes of a row at once, as one element of so many bytes.
+                whole = f"V{target.shape[1] * target.itemsize}"
+                target.view(whole)[:] = values[:, block.lanes].view(whole)
             step = stop
             while active and self.blocks[active - 1].rows == step:
                 active -= 1
@@ -283,12 +302,12 @@ class Batch:
         return good
 
     def _steps(self, start: int, stop: int, active: int) -> np.ndarray:
-        numbers = self._table_numbers(start, stop, active)
-        tokens = np.empty(numbers.shape, np.uint8)
-        index = np.empty(numbers.shape[1], _U32)
-        for number, token in zip(numbers, tokens, strict=True):
-            index[:] = number
-            np.left_shift(index, _U32(PRECISION), out=index)
+        tiles = self._tile_numbers(start, stop, active)
+        width = self.blocks[active - 1].lanes.stop
+        tokens = np.empty((stop - start, width), np.uint8)
+        index = np.empty(width, _U32)
+        for numbers, token in zip(tiles, tokens, strict=True):
+            self._tables_at(numbers, index)
             token[:] = self._step(index, active)
         return tokens
 
@@ -304,19 +323,18 @@ class Batch:
             overwrites it.
         """
         x, entry = self.x[: index.size], self.entry[: index.size]
-        np.bitwise_and(x, _U32(TOTAL - 1), out=entry)
+        np.bitwise_and(x, _SLOTS, out=entry)
         index += entry
-        # All indices are in range; "clip" spares the check for it.
-        self.tables.take(index, mode="clip", out=entry)
-        np.right_shift(x, _U32(PRECISION), out=x)
-        np.right_shift(entry, _U32(8), out=index)
-        np.bitwise_and(index, _U32(TOTAL - 1), out=index)
-        index += _U32(1)
+        # All indices are in range; "wrap" spares the check for it.
+        self.tables.take(index, mode="wrap", out=entry)
+        np.right_shift(x, _SLOT_BITS, out=x)
+        np.right_shift(entry, _EIGHT, out=index)
+        np.bitwise_and(index, _SLOTS, out=index)
+        index += _ONE
         x *= index
-        np.right_shift(entry, _U32(20), out=index)
+        np.right_shift(entry, _TWENTY, out=index)
         x += index
-        hungry = (x < _U32(STATE_LOW)).nonzero()[0]
-        self._feed(hungry, active)
+        self._feed((x < _LOW).nonzero()[0], active)
         return entry
 
     def _feed(self, hungry: np.ndarray, active: int) -> None:
@@ -324,49 +342,54 @@ class Batch:
         # A damaged stream may run into its neighbour's words; that is
         # harmless here and found by `_whole`.
         position = self.next[:active]
-        first = hungry.searchsorted(self.edges[: active + 1])
-        counts = first[1:] - first[:-1]
-        offset = (position - first[:-1]).repeat(counts)
+        if self.even >= 0:
+            counts = np.bincount(hungry >> self.even, minlength=active)
+            first = counts.cumsum() - counts
+        else:
+            edges = hungry.searchsorted(self.edges[: active + 1])
+            first, counts = edges[:-1], edges[1:] - edges[:-1]
+        offset = (position - first).repeat(counts)
         offset += self.counting[: hungry.size]
         position += counts
         fed = self.x.take(hungry)
-        fed <<= _U32(16)
+        fed <<= _WORD
         fed |= self.words.take(offset, mode="clip")
         self.x[hungry] = fed
 
 
-def _table_rows(
-    stream: LaneStream, base: int, idle: int, numbers: type
-) -> np.ndarray:
-    """For each row and lane of a stream the number of its table.
+def _tiles(
+    stream: LaneStream, base: int, idle: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the tables of neighbouring lanes start, and of which row.
 
     Args:
         stream: `LaneStream`.
-        base: Integer, the number of its first table.
-        idle: Integer, that of lanes which take no part.
-        numbers: The dtype of the numbers.
+        base: Integer, where its first table starts.
+        idle: Integer, the table of lanes which take no part.
+        width: Integer. How many lanes a tile has.
 
     Returns:
-        Array of shape `(rows, lanes)`; of neighbours and grids the first.
+        The tiles, uint32 of shape `(tiles, width)`; and for each row which of
+        them its lanes have, intp of shape `(rows, lanes // width)`.
     """
     layout, scale = stream.layout, stream.contexts.scale
-    factor = stream.contexts.tables // scale.classes
+    factor = stream.contexts.tables // scale.classes << PRECISION
     groups = -(-layout.channels // layout.lanes)
     # Positions of one exponent have the same tables, and exponents are few.
     exponents, which = np.unique(
         scale.of_positions(layout), return_inverse=True
     )
-    shape = exponents.size, groups * layout.lanes
-    tables: np.ndarray = np.full(shape, idle, numbers)
-    tables[:, : layout.channels] = scale.classes_of(layout, exponents)
-    tables[:, : layout.channels] *= numbers(factor)
-    tables[:, : layout.channels] += numbers(base)
-    grouped = tables.reshape(exponents.size, groups, layout.lanes)
-    sizes = groups, layout.positions, layout.lanes
-    out: np.ndarray = np.empty(sizes, numbers)
-    for group in range(groups):
-        out[group] = grouped[:, group].take(which, axis=0)
-    rows = out.reshape(layout.rows, layout.lanes)
+    tables = np.full((exponents.size, groups * layout.lanes), idle, _U32)
+    classes = scale.classes_of(layout, exponents).astype(_U32)
+    tables[:, : layout.channels] = classes * _U32(factor) + _U32(base)
+    tiles = tables.reshape(-1, width)
+    beside = layout.lanes // width
+    first = which * groups + np.arange(groups)[:, None]
+    places = first.reshape(-1, 1) * beside + np.arange(beside)
     if layout.view == "flat":
-        rows[-1, int(layout.widths()[-1]) :] = idle
-    return rows
+        last = np.where(
+            np.arange(layout.lanes) < layout.widths()[-1], base, idle
+        )
+        places[-1] = len(tiles) + np.arange(beside)
+        tiles = np.concatenate([tiles, last.astype(_U32).reshape(-1, width)])
+    return tiles, places

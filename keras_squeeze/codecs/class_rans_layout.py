@@ -54,16 +54,18 @@ class Layout:
         """How many steps all lanes together take."""
         return self.positions * -(-self.channels // self.lanes)
 
-    def widths(self) -> np.ndarray:
-        """How many lanes take part in each row; int64."""
+    def widths(self, step: int = 1) -> np.ndarray:
+        """How many lanes take part in each row, or in some; int64.
+
+        Args:
+            step: Integer. Every so many rows are asked for, the first being
+                one of them. Defaults to `1`.
+        """
+        rows = np.arange(0, self.rows, step)
         if self.view == "flat":
-            out = np.full(self.rows, self.lanes, np.int64)
-            out[-1] = self.count - (self.rows - 1) * self.lanes
-            return out
-        groups = -(-self.channels // self.lanes)
-        first = np.arange(groups) * self.lanes
-        widths = np.minimum(self.channels - first, self.lanes)
-        return np.repeat(widths, self.positions)
+            return np.minimum(self.count - rows * self.lanes, self.lanes)
+        first = rows // self.positions * self.lanes
+        return np.minimum(self.channels - first, self.lanes)
 
 
 def layout_of(shape: Sequence[int], view: str, lanes: int) -> Layout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -19,12 +20,15 @@ from keras_squeeze.codecs.class_rans_table import PRECISION
 #: The instruction sets the kernels have paths for, the portable one first.
 ISAS = ("portable", "avx2", "avx512")
 
+#: What kernels read, by the name of the dtype.
+READ_KINDS = {"int8": 0, "int16": 1, "int32": 2, "uint8": 4}
 _KIND_BY_SIZE = {1: 0, 2: 1, 4: 2, 8: 2}
 _FLOAT_KIND = 3
 _ARGUMENTS = {
     "p": ctypes.c_void_p,
     "q": ctypes.c_int64,
     "i": ctypes.c_int32,
+    "d": ctypes.c_double,
 }
 _LANES = class_rans_layout.MAX_LANES
 _LINE_BYTES = 64
@@ -94,7 +98,7 @@ def kernel_function(
         name: String.
         restype: A `ctypes` type.
         signature: String, a letter an argument: `p` for a pointer, `q` and
-            `i` for integers of 64 and 32 bits.
+            `i` for integers of 64 and 32 bits, `d` for a double.
 
     Returns:
         The callable.
@@ -102,11 +106,21 @@ def kernel_function(
     Raises:
         RuntimeError: If there is no such kernel; ask `available` before.
     """
-    arguments = tuple(_ARGUMENTS[letter] for letter in signature)
-    kernel = native.function(name, restype, arguments)
+    kernel = native.function(name, restype, _arguments(signature))
     if kernel is None:
         raise RuntimeError(f"the compiled kernels lack {name}")
     return kernel
+
+
+@functools.cache
+def _arguments(signature: str) -> tuple[Any, ...]:
+    return tuple(_ARGUMENTS[letter] for letter in signature)
+
+
+def address(array: np.ndarray) -> int:
+    """Where the first element of an array is."""
+    where: int = array.ctypes.data
+    return where
 
 
 def available() -> bool:

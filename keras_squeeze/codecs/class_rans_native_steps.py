@@ -11,26 +11,18 @@ import numpy as np
 from keras_squeeze.codecs import threads
 from keras_squeeze.codecs.class_rans_layout import MAX_LANES
 from keras_squeeze.codecs.class_rans_native import (
+    READ_KINDS,
     TASK_ELEMENTS,
+    address,
     exponent_arrays,
     kernel_function,
     make_job,
 )
 from keras_squeeze.codecs.class_rans_steps import Elements, EscapeCoding
-from keras_squeeze.codecs.class_rans_table import PRECISION, TOTAL
 
-_READ_KINDS = {"int8": 0, "int16": 1, "int32": 2, "uint8": 4}
-# Counters of a token in `ks_class_rans_tokens`.
+# Counters of a token in `ks_class_rans_cells`.
 _COUNTERS = 4
-_ENCODING = np.dtype(
-    [
-        ("reciprocal", "u4"),
-        ("most", "u4"),
-        ("bias", "u4"),
-        ("complement", "u2"),
-        ("shift", "u2"),
-    ]
-)
+_ENCODING_BYTES = 16
 
 
 class NativeElements(Elements):
@@ -38,54 +30,54 @@ class NativeElements(Elements):
 
     def _start(self, matrix: np.ndarray) -> None:
         layout = self.layout
-        if matrix.dtype.name not in _READ_KINDS:
+        if matrix.dtype.name not in READ_KINDS:
             matrix = matrix.astype(np.int32)
         self.matrix = np.ascontiguousarray(matrix)
         self.arrays = exponent_arrays(layout, self.contexts)
         job = make_job(layout, self.contexts, self.block_rows, self.arrays)
-        job.out = self.matrix.ctypes.data
-        job.kind = _READ_KINDS[matrix.dtype.name]
+        job.out = address(self.matrix)
+        job.kind = READ_KINDS[matrix.dtype.name]
         job.low, job.shift = self.tokens_of.low, self.tokens_of.shift
         self.job = job
         self.blocks = -(-layout.rows // self.block_rows)
-        self.tokens = np.empty((layout.rows, layout.lanes), np.uint8)
-        self.tables = np.empty((layout.rows, layout.lanes), np.uint8)
+        self.cells = np.empty((layout.rows, layout.lanes), np.uint16)
 
     def counts(self) -> np.ndarray:
         """See `Elements.counts`."""
         kernel = kernel_function(
-            "ks_class_rans_tokens", ctypes.c_int, "pqqippppp"
+            "ks_class_rans_cells", ctypes.c_int, "pqqippqppp"
         )
         begun = np.zeros((self.blocks, self.layout.lanes), np.uint8)
-        near_size = (
-            self.block_rows * MAX_LANES if self.contexts.neighbour else 0
-        )
+        tables = self.contexts.tables
+        near_size = 0
+        if self.contexts.neighbour:
+            near_size = min(self.block_rows, self.layout.rows) * MAX_LANES
+        places = address(begun), address(self.cells)
 
         def work(blocks: tuple[int, int]) -> np.ndarray:
-            shape = self.contexts.tables, 256, _COUNTERS
-            counts = np.zeros(shape, np.int64)
-            near = np.empty(
-                min(near_size, self.layout.rows * MAX_LANES), np.uint8
-            )
+            counts = np.zeros((tables, 256), np.int64)
+            counters = np.zeros(tables * 256 * _COUNTERS, np.uint32)
+            near = np.empty(near_size, np.uint8)
             kernel(
                 ctypes.byref(self.job),
                 *blocks,
                 self.tokens_of.plain,
-                begun.ctypes.data,
-                self.tokens.ctypes.data,
-                self.tables.ctypes.data,
-                counts.ctypes.data,
-                near.ctypes.data,
+                *places,
+                tables,
+                address(counters),
+                address(counts),
+                address(near),
             )
-            summed: np.ndarray = counts.sum(2)
-            return summed
+            return counts
 
         # The trellis runs through all blocks.
         together = self.blocks if self.contexts.states else None
-        counts = self._each(work, together)
+        found = self._each(work, together)
+        counts: np.ndarray = found[0] if len(found) == 1 else np.sum(found, 0)
         size = self.tokens_of.plain + 1
-        out: np.ndarray = np.sum(counts, 0)
-        return np.pad(out, ((0, 0), (0, 1)))[:, :size]
+        if size > 256:
+            return np.pad(counts, ((0, 0), (0, 1)))
+        return np.ascontiguousarray(counts[:, :size])
 
     def _each(
         self,
@@ -110,17 +102,16 @@ class NativeElements(Elements):
         missing[:, plain] = 1
         self.job.escape = plain
         kernel = kernel_function(
-            "ks_class_rans_escapes", ctypes.c_int64, "pqqppppq"
+            "ks_class_rans_escapes", ctypes.c_int64, "pqqpppq"
         )
         found = np.empty(self.layout.count, np.int32)
         count = kernel(
             ctypes.byref(self.job),
             0,
             self.blocks,
-            self.tokens.ctypes.data,
-            self.tables.ctypes.data,
-            missing.ctypes.data,
-            found.ctypes.data,
+            address(self.cells),
+            address(missing),
+            address(found),
             found.size,
         )
         return found[:count].copy()
@@ -130,7 +121,7 @@ class NativeElements(Elements):
     ) -> tuple[np.ndarray, list[np.ndarray]]:
         """See `Elements.encode`."""
         kernel = kernel_function(
-            "ks_class_rans_encode", ctypes.c_int64, "pqppppppq"
+            "ks_class_rans_encode", ctypes.c_int64, "pqpppppq"
         )
         how = _encodings(frequencies)
         escape_how = how
@@ -143,19 +134,19 @@ class NativeElements(Elements):
         steps += bool(self.job.shift or self.job.escape_shift)
         rows = min(self.block_rows, self.layout.rows)
         room = rows * self.layout.lanes * steps + 1
+        places = address(self.cells), address(how), address(escape_how)
+        states_at = address(states)
 
         def work(blocks: tuple[int, int]) -> list[np.ndarray]:
             words, out = np.empty(room, np.uint16), []
+            words_at = address(words)
             for number in range(*blocks):
                 start = kernel(
                     ctypes.byref(self.job),
                     number,
-                    self.tokens.ctypes.data,
-                    self.tables.ctypes.data,
-                    how.ctypes.data,
-                    escape_how.ctypes.data,
-                    states[number].ctypes.data,
-                    words.ctypes.data,
+                    *places,
+                    states_at + number * states.strides[0],
+                    words_at,
                     room,
                 )
                 out.append(words[start:].copy())
@@ -165,19 +156,10 @@ class NativeElements(Elements):
 
 
 def _encodings(frequencies: np.ndarray) -> np.ndarray:
-    """`ks_encoding` of each token: exact division by multiplication."""
-    out = np.zeros((len(frequencies), 256), _ENCODING)
-    f = frequencies.astype(np.uint64)
-    starts = np.cumsum(frequencies, 1) - frequencies
-    used = out[:, : f.shape[1]]
-    divisor = np.maximum(f, 1)
-    # The least s with 2**s >= f; frexp of f - 1 gives its bit length.
-    length = np.frexp((divisor - 1).astype(np.float64))[1].astype(np.uint64)
-    numerator = np.uint64(1) << (length + np.uint64(32))
-    reciprocal = (numerator + divisor - np.uint64(1)) // divisor
-    used["reciprocal"] = reciprocal - np.uint64(1 << 32)
-    used["shift"] = length
-    used["bias"] = starts
-    used["most"] = np.minimum((f << np.uint64(32 - PRECISION)), 1 << 32) - 1
-    used["complement"] = TOTAL - frequencies
+    """`ks_encoding` of each token."""
+    frequencies = np.ascontiguousarray(frequencies, np.int64)
+    out = np.empty((len(frequencies), 256, _ENCODING_BYTES), np.uint8)
+    kernel_function("ks_class_rans_encodings", None, "pqqp")(
+        address(frequencies), *frequencies.shape, address(out)
+    )
     return out

@@ -108,7 +108,7 @@ def _read_stream(cursor: ByteCursor, header: Header, low: int) -> LaneStream:
         most = 3 * layout.lanes * header.block_rows
         ends[block] = cursor.varint(most)
     ends = np.cumsum(ends)
-    lanes = layout.widths()[:: header.block_rows]
+    lanes = layout.widths(header.block_rows)
     states = _read_states(cursor, lanes, layout.lanes)
     machines = _read_machines(cursor, lanes, layout.lanes, contexts.states)
     if cursor.remaining % 2:

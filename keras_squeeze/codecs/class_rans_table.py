@@ -45,15 +45,18 @@ PRECISION = 12
 TOTAL = 1 << PRECISION
 
 EXPLICIT, _PARAMETRIC, _WITH_ZERO, _SHIFTED = range(4)
-_SHIFT_OFFSET = 64
+#: Centres are shifted by -64..63.
+MOST_SHIFT = 64
+#: What encoders expect an escaped token to take besides, in bits.
+ESCAPED_TOKEN_BITS = 8.0
 _EXPAND_ARGUMENTS = (
     ctypes.c_void_p,
     ctypes.c_int64,
     ctypes.c_int64,
     ctypes.c_void_p,
 )
-# For estimates only.
-_CODE_LENGTHS = np.concatenate(
+#: Bits of tokens by frequency, for estimates only.
+CODE_LENGTHS = np.concatenate(
     [[np.inf], PRECISION - np.log2(np.arange(1, TOTAL + 1))]
 )
 
@@ -145,9 +148,28 @@ def parametric(
         fields = [(_WITH_ZERO, 2), (zero, PRECISION)]
     fields.append((row, 10))
     if shift:
-        fields.append((shift + _SHIFT_OFFSET, 7))
+        fields.append((shift + MOST_SHIFT, 7))
     size = sum(width for _, width in fields)
     return Table(frequencies, size, tuple(fields))
+
+
+def explicit(
+    frequencies: np.ndarray, size: int, mode: int, mantissa: int
+) -> Table:
+    """A table that is written out.
+
+    Args:
+        frequencies: int64 array that adds up to 4096.
+        size: Integer. How many bits it takes.
+        mode: Integer, the token that has what others leave.
+        mantissa: Integer in 0..11, how exact the others are.
+
+    Returns:
+        The table.
+    """
+    width = (len(frequencies) - 1).bit_length()
+    fields = (EXPLICIT, 2), (mantissa, 4), (mode, width)
+    return Table(frequencies, size, fields, mantissa)
 
 
 def family_frequencies(
@@ -219,7 +241,7 @@ def read_tables(
         if kind == _WITH_ZERO and not zero:
             raise reader.cursor.fail("a frequency of the centre", zero)
         row = reader.field(10)
-        shift = reader.field(7) - _SHIFT_OFFSET if kind == _SHIFTED else 0
+        shift = reader.field(7) - MOST_SHIFT if kind == _SHIFTED else 0
         named.append((index, row, zero, shift))
     if named:
         indices, *numbers = np.array(named, np.int64).T
@@ -256,7 +278,7 @@ def code_bits(counts: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
     Returns:
         float64 array, one length a table.
     """
-    lengths = _CODE_LENGTHS.take(frequencies, mode="clip")
+    lengths = CODE_LENGTHS.take(frequencies, mode="clip")
     out = np.zeros(counts.shape)
     np.multiply(counts, lengths, out=out, where=counts > 0)
     total: np.ndarray = out.sum(1)

@@ -48,21 +48,33 @@ class Mixer:
             The bit.
         """
         weights = self._weights[chosen]
-        inputs = [
-            self._stretch[row[place] >> 20]
-            for row, place in zip(slots, places, strict=True)
-        ]
-        dot = 4096 + sum(
-            (weight >> 8) * x for weight, x in zip(weights, inputs, strict=True)
-        )
-        dot = min(max(dot >> 13, -tables.DOMAIN), tables.DOMAIN)
-        probability = self._squash[dot + tables.DOMAIN]
+        inputs = self._inputs(slots, places)
+        probability = self._mixed(weights, inputs)
         bit = self._coder.bit(probability, int(bit))
         error = ((bit << 16) - probability) * learning_rate(self.count)
         self._learn(weights, inputs, error + 512 >> 10)
         for row, place in zip(slots, places, strict=True):
             row[place] = self.slot_after(row[place], bit)
         return bit
+
+    def probability(
+        self, slots: list[list[int]], places: list[int], chosen: int
+    ) -> int:
+        """The probability of a 1 in 1/65536, of a bit that is not coded."""
+        return self._mixed(self._weights[chosen], self._inputs(slots, places))
+
+    def _inputs(self, slots: list[list[int]], places: list[int]) -> list[int]:
+        return [
+            self._stretch[row[place] >> 20]
+            for row, place in zip(slots, places, strict=True)
+        ]
+
+    def _mixed(self, weights: list[int], inputs: list[int]) -> int:
+        dot = 4096 + sum(
+            (weight >> 8) * x for weight, x in zip(weights, inputs, strict=True)
+        )
+        dot = min(max(dot >> 13, -tables.DOMAIN), tables.DOMAIN)
+        return int(self._squash[dot + tables.DOMAIN])
 
     def slot_after(self, slot: int, bit: int) -> int:
         """The slot moved towards the bit, one older."""

@@ -53,6 +53,15 @@ def kernel() -> Any:
     )
 
 
+def costs_kernel() -> Any:
+    """The compiled function for costs, `None` where there is none."""
+    return native.function(
+        "ks_context_mixing_costs",
+        ctypes.c_int64,
+        (ctypes.POINTER(_Job), ctypes.c_void_p, ctypes.c_void_p),
+    )
+
+
 def encode(
     model: Model,
     values: np.ndarray,
@@ -126,6 +135,43 @@ def decode(
     return source.size <= used and not (source.size and source[-1] == 0)
 
 
+def weigh(
+    model: Model,
+    values: np.ndarray,
+    width: int,
+    states: np.ndarray,
+    first_channel: int,
+    wanted: np.ndarray,
+    costs: np.ndarray,
+    portable: bool = False,
+) -> None:
+    """What other levels would cost; see `context_mixing_costs`.
+
+    Args:
+        model: `Model`, with a trellis.
+        values: int32 array of shape `(channels, taps, inputs)`.
+        width: Integer, the taps of a row.
+        states: uint8 array, changed in place.
+        first_channel: Integer.
+        wanted: C-contiguous float32 array of the shape of `values`.
+        costs: C-contiguous uint16 array, with two axes of 2 and 4 more.
+        portable: Boolean, whether to use no vector instructions.
+
+    Raises:
+        SqueezeError: If the values do not come from the trellis.
+    """
+    nothing = np.empty(0, np.uint8)
+    used = _run(
+        *(model, values, width, nothing, states, first_channel),
+        *(False, portable, (wanted, costs)),
+    )
+    if used < 0:
+        raise SqueezeError(
+            "Expected codes of the given trellis. Received: others in channels "
+            f"{first_channel}..{first_channel + len(values) - 1}"
+        )
+
+
 def _run(
     model: Model,
     values: np.ndarray,
@@ -135,6 +181,7 @@ def _run(
     first_channel: int,
     decoding: bool,
     portable: bool,
+    weighed: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> int:
     channels, taps, inputs = values.shape
     priors = model.priors
@@ -181,7 +228,9 @@ def _run(
         first_channel=first_channel,
         top=model.top,
     )
-    return int(kernel()(job))
+    if weighed is None:
+        return int(kernel()(job))
+    return int(costs_kernel()(job, *map(_address, weighed)))
 
 
 def _components_memory(model: Model, places: int) -> np.ndarray | None:

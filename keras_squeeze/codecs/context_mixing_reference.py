@@ -345,6 +345,10 @@ class Scan:
     def _code_sign(self, weight: Weight, level: int, negative: bool) -> int:
         if self._model.sign_mode == models.RAW_SIGNS:
             return self._coder.raw(int(negative), 1)
+        places = self._sign_places(weight, level)
+        return self._mixer.bit([self._signs] * 8, places, 0, negative)
+
+    def _sign_places(self, weight: Weight, level: int) -> list[int]:
         signs = ((v > 0) + 2 * (v < 0) for v in weight.around)
         left, up, before, last, *_ = signs
         middle = 32 if self._prediction is None else 64
@@ -360,11 +364,10 @@ class Scan:
             before * 27 + last * 9 + left * 3 + up,
             weight.input & 1023,
         )
-        places = [
+        return [
             start + context
             for start, context in zip(models.SIGN_STARTS, contexts, strict=True)
         ]
-        return self._mixer.bit([self._signs] * 8, places, 0, negative)
 
     def _add(self, weight: Weight, size: int) -> None:
         size = min(size, _LARGEST_COUNTED)

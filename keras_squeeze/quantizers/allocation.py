@@ -17,6 +17,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from keras_squeeze.errors import SqueezeError
+from keras_squeeze.quantizers.allocation_geometry import cheaper_kinds
 from keras_squeeze.quantizers.allocation_problem import (
     AllocationProblem,
     Trial,
@@ -27,6 +28,7 @@ from keras_squeeze.quantizers.gram_matrix import GramMatrix
 from keras_squeeze.quantizers.quantized_tensor import QuantizedTensor
 from keras_squeeze.quantizers.quantizer import finite_float32
 from keras_squeeze.quantizers.rate_distortion_size import estimate_bytes
+from keras_squeeze.quantizers.trellis_refinement import REFINED_STATES
 
 Size = Callable[[str, QuantizedTensor], int]
 
@@ -90,7 +92,9 @@ def allocate(
         states: Integer, the states of the trellis, or `None` for scalar
             quantization. Defaults to `8`.
         kinds: Optional mapping from names to kinds of
-            `codecs.kernel_geometry`. Defaults to the likeliest.
+            `codecs.kernel_geometry`. Defaults to the likeliest. For `"small"`
+            and at least 64 states, channels and inputs are exchanged where
+            the coder's bytes say so.
         importance: Optional mapping from all names to arrays of the tensors'
             shapes, not negative: the factor of each weight's squared error,
             comparable between tensors. Defaults to `None`: every tensor's
@@ -129,11 +133,16 @@ def allocate(
           set of quantizers.
     """
     wanted = _wanted_snr_db(snr_db, quality, max_bytes)
+    arrays = {name: finite_float32(a, name) for name, a in tensors.items()}
+    kinds = kinds or {}
+    if target == "small" and (states or 0) >= REFINED_STATES:
+        rest = {k: a for k, a in arrays.items() if k not in (grams or {})}
+        kinds = {**kinds, **cheaper_kinds(rest, kinds, executor)}
     problem = AllocationProblem(
-        {name: finite_float32(a, name) for name, a in tensors.items()},
+        arrays,
         importance,
         grams or {},
-        kinds or {},
+        kinds,
         quantizer_maker(states, rate_weight, target),
         executor,
     )

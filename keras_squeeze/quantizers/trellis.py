@@ -25,6 +25,10 @@ from keras_squeeze.quantizers.rate_distortion_tables import (
     table_size,
 )
 from keras_squeeze.quantizers.trellis_chains import ChainOrder, chain_count
+from keras_squeeze.quantizers.trellis_refinement import (
+    REFINED_STATES,
+    Refinement,
+)
 from keras_squeeze.quantizers.trellis_search import SearchProblem, search_path
 
 #: d(error) / d(bits) of a fine trellis-coded grid, in squared steps: four
@@ -71,8 +75,9 @@ class TrellisQuantizer(RateDistortionQuantizer):
             `1.0`.
         target: String. The coder the codes are meant for: `"fast"`, which
             prefers the scan along the last axis, or `"small"`, which takes
-            the scan that meets the more similar weights. Defaults to
-            `"fast"`.
+            the scan that meets the more similar weights and, from 64 states
+            on, the rates of that coder's own model, where the compiled
+            kernels are. Defaults to `"fast"`.
 
     Raises:
         SqueezeError: If an argument is out of its range.
@@ -160,6 +165,12 @@ class TrellisQuantizer(RateDistortionQuantizer):
                 levels, path.grids, classes, (EVEN, ODD), count
             )
             codes = order.from_chains(path.codes)
+        if self.target == "small" and self.states >= REFINED_STATES:
+            refinement = Refinement(
+                *(in_steps, weights, order, geometry, trellis),
+                *(self.rate_weight, self._largest()),
+            )
+            codes = refinement.refine(codes)
         return codes, trellis
 
     def _costs(self, bits: NDArray[np.float32]) -> NDArray[np.float32]:

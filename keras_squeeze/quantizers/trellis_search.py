@@ -21,6 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_squeeze import native
+from keras_squeeze.codecs.context_mixing_costs import (
+    LARGEST_COST,
+    NEAREST,
+    ZERO,
+)
 from keras_squeeze.codecs.trellis import next_states
 from keras_squeeze.quantizers.trellis_chains import LANES
 
@@ -44,12 +49,20 @@ class SearchProblem:
         rates: float32 array of shape `(classes, 2, levels)`: the cost of a
             level on either grid in units of squared error. Larger levels cost
             what the last one does.
+        costs: Optional uint16 array of shape `(steps, chains, 2, 4)` that
+            replaces classes and rates: the costs of each weight's levels, as
+            `codecs.context_mixing_costs` has them; 65535 forbids one.
+            Defaults to `None`.
+        cost_unit: Float, the squared error that a cost of 1 stands for.
+            Defaults to `0.0`.
     """
 
     values: NDArray[np.float32]
     importance: NDArray[np.float32] | None
     classes: NDArray[np.uint8]
     rates: NDArray[np.float32]
+    costs: NDArray[np.uint16] | None = None
+    cost_unit: float = 0.0
 
 
 class Path(NamedTuple):
@@ -82,8 +95,7 @@ def search_path(
     Returns:
         `Path`.
     """
-    kernel = _kernel()
-    if kernel is None:
+    if _kernel() is None or _costs_kernel() is None:
         return search_path_reference(problem, states, start)
     steps, chains = problem.values.shape
     words = -(-states // _WORD_BITS)
@@ -94,23 +106,22 @@ def search_path(
         np.empty((steps, chains), np.uint8),
         _start(start, chains),
     )
-    failed = kernel(
-        _address(problem.values),
-        _address(problem.importance),
-        _address(problem.classes),
-        _address(problem.rates),
-        steps,
-        chains,
-        len(problem.rates),
-        problem.rates.shape[2] - 1,
-        _address(next_states(states)),
-        states,
-        _address(decisions),
-        _address(picks),
-        _address(found.states),
-        _address(found.codes),
-        _address(found.grids),
-    )
+    given = problem.values, problem.importance
+    memory = decisions, picks, found.states, found.codes, found.grids
+    if problem.costs is None:
+        failed = _kernel()(
+            *map(_address, (*given, problem.classes, problem.rates)),
+            *(steps, chains, len(problem.rates), problem.rates.shape[2] - 1),
+            *(_address(next_states(states)), states),
+            *map(_address, memory),
+        )
+    else:
+        failed = _costs_kernel()(
+            *map(_address, (*given, problem.costs)),
+            *(problem.cost_unit, steps, chains),
+            *(_address(next_states(states)), states),
+            *map(_address, memory),
+        )
     if failed:
         raise ValueError(f"a malformed problem of shape {(steps, chains)}")
     return found
@@ -127,6 +138,18 @@ def _kernel() -> Any:
     results = (ctypes.c_void_p,) * 5
     return native.function(
         "ks_trellis_search",
+        ctypes.c_int,
+        (*pointers, *sizes, *machine, *results),
+    )
+
+
+def _costs_kernel() -> Any:
+    pointers = (ctypes.c_void_p,) * 3
+    sizes = (ctypes.c_float, ctypes.c_int64, ctypes.c_int64)
+    machine = (ctypes.c_void_p, ctypes.c_int32)
+    results = (ctypes.c_void_p,) * 5
+    return native.function(
+        "ks_trellis_search_costs",
         ctypes.c_int,
         (*pointers, *sizes, *machine, *results),
     )
@@ -249,9 +272,26 @@ def _level_costs(
     distortion = error * error
     if problem.importance is not None:
         distortion = problem.importance[part] * distortion
-    largest = problem.rates.shape[2] - 1
-    rates = problem.rates[
-        problem.classes[part], grid, np.minimum(level, largest)
-    ]
-    cost: NDArray[np.float32] = distortion + rates
+    cost: NDArray[np.float32] = distortion + _rates(problem, part, grid, level)
     return cost
+
+
+def _rates(
+    problem: SearchProblem,
+    part: slice,
+    grid: int,
+    level: NDArray[np.int32],
+) -> NDArray[np.float32]:
+    if problem.costs is None:
+        largest = problem.rates.shape[2] - 1
+        of_classes: NDArray[np.float32] = problem.rates[
+            problem.classes[part], grid, np.minimum(level, largest)
+        ]
+        return of_classes
+    magnitude = np.abs(problem.values[part])
+    nearest = ((magnitude + np.float32(grid)) * np.float32(0.5)).astype(int)
+    choice = np.where(level > 0, NEAREST + level - nearest, ZERO)
+    costs = problem.costs[part, :, grid]
+    cost = np.take_along_axis(costs, choice[..., None], 2)[..., 0]
+    rates = cost.astype(np.float32) * np.float32(problem.cost_unit)
+    return np.where(cost == LARGEST_COST, _UNREACHABLE, rates)

@@ -78,11 +78,11 @@ static inline const uint16_t *quick_step(const uint32_t *restrict tables,
                                          uint32_t *restrict states,
                                          const uint32_t *restrict slots,
                                          const uint16_t *restrict next,
-                                         uint8_t *restrict tokens) {
+                                         uint8_t *restrict tokens, int width) {
 #if defined(__GNUC__)
 #pragma GCC unroll 32
 #endif
-  for (int lane = 0; lane < KS_LANES; lane++) {
+  for (int lane = 0; lane < width; lane++) {
     uint32_t x = states[lane];
     uint32_t entry = tables[slots[lane] + (x & (KS_TOTAL - 1))];
     KS_ALONE(entry);
@@ -149,12 +149,20 @@ static void portable_run(const ks_job *shared, ks_block *block,
       ks_context_slots(job, block, run, row, width, slots);
       chosen = slots;
     }
-    if (width == KS_LANES && block->end - block->next >= KS_ROW_WORDS) {
-      block->next =
-          quick_step(job->tables, block->x, chosen, block->next, tokens);
-      end_row(job, block, run, row, tokens, KS_LANES);
-    } else {
+    if (block->end - block->next < KS_ROW_WORDS) {
       careful_step(job, block, chosen, tokens, width);
+      end_row(job, block, run, row, tokens, width);
+    } else if (width == KS_LANES) {
+      block->next = quick_step(job->tables, block->x, chosen, block->next,
+                               tokens, KS_LANES);
+      end_row(job, block, run, row, tokens, KS_LANES);
+    } else if (width == KS_LANES / 2) {
+      block->next = quick_step(job->tables, block->x, chosen, block->next,
+                               tokens, KS_LANES / 2);
+      end_row(job, block, run, row, tokens, KS_LANES / 2);
+    } else {
+      block->next = quick_step(job->tables, block->x, chosen, block->next,
+                               tokens, width);
       end_row(job, block, run, row, tokens, width);
     }
   }

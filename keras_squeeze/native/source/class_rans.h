@@ -141,6 +141,12 @@ static inline void ks_finish_row(const ks_job *job, ks_block *block,
   }
 }
 
+/* The level of a trellis' code. */
+static inline int32_t ks_level_of(int32_t code) {
+  int32_t half = ((code < 0 ? -code : code) + 1) >> 1;
+  return code < 0 ? -half : half;
+}
+
 /* The neighbour class of a value. */
 static inline uint8_t ks_near_class(int32_t value, int32_t threshold) {
   return (uint8_t)(2 + (value > 0) + (value > threshold) - (value < 0) -

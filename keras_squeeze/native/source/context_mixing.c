@@ -43,6 +43,7 @@ static inline uint32_t slot_after(const ks_context_mixing_job *job,
 }
 
 #define INLINE inline __attribute__((always_inline))
+#define APART __attribute__((noinline))
 #define SCAN(name) portable_##name
 
 typedef struct {
@@ -200,6 +201,15 @@ START(portable)
     s.coder.low = last << 32; coder_put(&s.coder);                            \
     return s.foreign ? -1 : s.coder.position;                                            \
   }                                                                           \
+  static int64_t weigh_##name(ks_context_mixing_job *job,                     \
+                              const float *wanted, uint16_t *costs) {         \
+    name##_scan s;                                                            \
+    start_##name(&s, job);                                                    \
+    s.wanted = wanted;                                                        \
+    s.costs = costs;                                                          \
+    name##_run(&s, 0);                                                        \
+    return s.foreign ? -1 : s.coder.position;                                 \
+  }                                                                           \
   static int64_t decode_##name(ks_context_mixing_job *job) {                  \
     name##_scan s;                                                            \
     start_##name(&s, job);                                                    \
@@ -223,4 +233,15 @@ int64_t ks_context_mixing(ks_context_mixing_job *job) {
     return job->decoding ? decode_avx2(job) : encode_avx2(job);
 #endif
   return job->decoding ? decode_portable(job) : encode_portable(job);
+}
+
+/* What the levels around each weight would cost, while others are coded.
+ * `wanted` are the weights in steps, `costs` has room for eight of each. */
+int64_t ks_context_mixing_costs(ks_context_mixing_job *job,
+                                const float *wanted, uint16_t *costs) {
+#if defined(__x86_64__) && defined(__GNUC__)
+  if (!job->portable && __builtin_cpu_supports("avx2"))
+    return weigh_avx2(job, wanted, costs);
+#endif
+  return weigh_portable(job, wanted, costs);
 }

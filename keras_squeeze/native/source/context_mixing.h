@@ -20,6 +20,12 @@ enum {
   SIGN_SLOTS = 8192,
   LONGEST_RAW = 16,
   LARGEST_COUNTED = 1 << 20,
+  MOST_BUCKETS = 120,
+  /* Costs of other levels: how many, the largest, and the nearest level from
+   * which on zero is too far. */
+  COST_CHOICES = 4,
+  LARGEST_COST = 65535,
+  FAR = 4,
   TERMINATOR = 0xa5
 };
 

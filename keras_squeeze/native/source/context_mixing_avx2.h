@@ -3,6 +3,8 @@
 
 #undef INLINE
 #define INLINE inline __attribute__((always_inline, target("avx2")))
+#undef APART
+#define APART __attribute__((noinline, target("avx2")))
 #define SCAN(name) avx2_##name
 
 typedef struct {

@@ -1,9 +1,10 @@
 /* The scan over one block of levels, included once for each instruction set.
  *
- * The includer defines SCAN(name), the suffix of that set, INLINE, the
- * attributes of its functions, and what is done to eight contexts at once: the
- * types SCAN(places) and SCAN(mixture) and the functions SCAN(place),
- * SCAN(load), SCAN(mix), SCAN(learn), SCAN(filter) and SCAN(adapt). */
+ * The includer defines SCAN(name), the suffix of that set, INLINE and APART,
+ * the attributes of its functions, and what is done to eight contexts at
+ * once: the types SCAN(places) and SCAN(mixture) and the functions
+ * SCAN(place), SCAN(load), SCAN(mix), SCAN(learn), SCAN(filter) and
+ * SCAN(adapt). */
 
 /* What is known of a weight before its tap is coded. */
 typedef struct {
@@ -36,6 +37,9 @@ typedef struct {
   int32_t shift, left_shift, right_shift, most_unscaled, residual;
   int32_t ages[COMPONENTS], ease[COMPONENTS], gains[COMPONENTS];
   int32_t coefficients[COMPONENTS];
+  /* Where other levels' costs are asked: what is quantized, and the costs. */
+  const float *wanted;
+  uint16_t *costs;
 } SCAN(scan);
 
 /* One weight: where it is, what surrounds it, what is expected of it. */
@@ -237,11 +241,9 @@ static INLINE void SCAN(set_contexts)(SCAN(scan) * s, SCAN(weight) * w,
               decoding);
 }
 
-static INLINE int SCAN(sign)(SCAN(scan) * s, range_coder *coder,
-                             const SCAN(weight) * w, uint32_t level,
-                             int negative, int decoding) {
-  if (w->sign_mode == 0)
-    return (int)coder_raw(coder, (uint32_t)negative, 1, decoding);
+static INLINE void SCAN(load_sign)(SCAN(scan) * s, const SCAN(weight) * w,
+                                   uint32_t level, SCAN(places) * places,
+                                   SCAN(mixture) * mixture, int decoding) {
   const int32_t *near = w->around;
   uint32_t before = sign_of(near[2]), left = sign_of(near[0]);
   uint32_t up = sign_of(near[1]), last = sign_of(near[3]);
@@ -262,12 +264,23 @@ static INLINE int SCAN(sign)(SCAN(scan) * s, range_coder *coder,
       (int32_t)(before * 27 + last * 9 + left * 3 + up),
       (int32_t)w->input & 1023,
   };
+  SCAN(place)(places, contexts, SIGN_STARTS, 1, decoding);
+  SCAN(load)(&s->job, s->sign_slots, places, mixture, decoding);
+}
+
+static INLINE int SCAN(sign)(SCAN(scan) * s, range_coder *coder,
+                             const SCAN(weight) * w, uint32_t level,
+                             int negative, int decoding) {
+  if (w->sign_mode == 0)
+    return (int)coder_raw(coder, (uint32_t)negative, 1, decoding);
   SCAN(places) places;
-  SCAN(place)(&places, contexts, SIGN_STARTS, 1, decoding);
   SCAN(mixture) mixture;
-  SCAN(load)(&s->job, s->sign_slots, &places, &mixture, decoding);
+  SCAN(load_sign)(s, w, level, &places, &mixture, decoding);
   return SCAN(bit)(s, coder, &mixture, 0, negative, decoding);
 }
+
+#include "context_mixing_costs.h"
+
 
 static INLINE void SCAN(add)(SCAN(scan) * s, const SCAN(weight) * w,
                              int64_t size) {
@@ -295,6 +308,8 @@ static INLINE void SCAN(code)(SCAN(scan) * s, range_coder *coder,
   const ks_context_mixing_job *job = &s->job;
   SCAN(set_contexts)(s, w, decoding);
   w->odd = trellis ? *state & 1 : 0;
+  if (!decoding && s->costs)
+    SCAN(costs)(s, w, channel - job->levels + w->place);
   int32_t value = decoding ? 0 : channel[w->place];
   uint32_t level = (uint32_t)magnitude(value);
   if (trellis) level = (level + (uint32_t)w->odd) >> 1;

@@ -23,6 +23,8 @@ enum {
     PICK_BELOW = 1,
     PICK_NEAR = 2,
     PICK_ABOVE = 3,
+    PICKS = 4,
+    NO_COST = 65535,
     ERROR_ARGUMENT = -1
 };
 
@@ -51,6 +53,8 @@ typedef struct {
     float magnitudes[LANES];
     float weights[LANES];
     int32_t rows[LANES]; /* where in the rates each lane's table begins */
+    const uint16_t *costs; /* those of the lanes, or NULL where rates serve */
+    float cost_unit;
 } Lanes;
 
 /* The caller's room for one group of lanes. */
@@ -68,6 +72,8 @@ typedef struct {
     int64_t chains;
     int32_t class_count;
     int32_t largest;
+    const uint16_t *costs; /* instead of rates: steps x chains x 2 x PICKS */
+    float cost_unit;
 } Problem;
 
 ALWAYS_INLINE int32_t nearest_level(float magnitude, int grid) {
@@ -90,7 +96,16 @@ ALWAYS_INLINE void level_costs(const Lanes *lanes, const float *restrict rates,
             lanes->rows[lane] + (level < largest ? level : largest);
         points[lane] = 2 * level - (grid & -(level > 0));
     }
-    for (int lane = 0; lane < LANES; lane++)
+    if (lanes->costs) {
+        int pick = follow ? PICK_NEAR + offset : PICK_ZERO;
+        const uint16_t *known = lanes->costs + PICKS * grid + pick;
+        for (int lane = 0; lane < LANES; lane++) {
+            int32_t cost = known[2 * PICKS * lane];
+            looked_up[lane] = cost == NO_COST
+                ? UNREACHABLE : (float)cost * lanes->cost_unit;
+        }
+    }
+    for (int lane = 0; lane < LANES && !lanes->costs; lane++)
         looked_up[lane] = rates[places[lane]];
     for (int lane = 0; lane < LANES; lane++) {
         float error = lanes->magnitudes[lane] - (float)points[lane];
@@ -137,19 +152,24 @@ ALWAYS_INLINE void branch_costs(const Problem *problem, int64_t index,
     Lanes lanes;
     int32_t picked[LANES] = {0};
     int32_t row = problem->largest + 1;
+    const float *even = problem->rates, *odd = even ? even + row : NULL;
     for (int lane = 0; lane < LANES; lane++) {
         float value = problem->values[index + lane];
         lanes.magnitudes[lane] = value < 0.0f ? -value : value;
-        lanes.rows[lane] = problem->classes[index + lane] * 2 * row;
+        lanes.rows[lane] = 0;
         lanes.weights[lane] = 1.0f;
     }
+    lanes.cost_unit = problem->cost_unit;
+    lanes.costs = problem->costs ? problem->costs + 2 * PICKS * index : NULL;
+    for (int lane = 0; lane < LANES && problem->classes; lane++)
+        lanes.rows[lane] = problem->classes[index + lane] * 2 * row;
     if (problem->importance)
         for (int lane = 0; lane < LANES; lane++)
             lanes.weights[lane] = problem->importance[index + lane];
-    grid_costs(&lanes, problem->rates, problem->largest, 0, branches[0],
-               branches[1], picked);
-    grid_costs(&lanes, problem->rates + row, problem->largest, 1, branches[2],
-               branches[3], picked);
+    grid_costs(&lanes, even, problem->largest, 0, branches[0], branches[1],
+               picked);
+    grid_costs(&lanes, odd, problem->largest, 1, branches[2], branches[3],
+               picked);
     for (int lane = 0; lane < LANES; lane++)
         picks[lane] = (uint8_t)picked[lane];
 }
@@ -319,9 +339,25 @@ static int valid(const Problem *problem) {
         if (!(problem->values[i] >= -LARGEST_VALUE &&
               problem->values[i] <= LARGEST_VALUE))
             return 0;
-        if (problem->classes[i] >= problem->class_count) return 0;
+        if (problem->classes && problem->classes[i] >= problem->class_count)
+            return 0;
     }
     return 1;
+}
+
+static int search_all(const Problem *problem, const uint8_t *next_states,
+                      int32_t states, const Memory *memory,
+                      const Found *found) {
+    Machine machine;
+    if (states < 2 || states > MAX_STATES || !valid(problem))
+        return ERROR_ARGUMENT;
+    for (int64_t chain = 0; chain < problem->chains; chain++)
+        if (found->states[chain] >= states) return ERROR_ARGUMENT;
+    if (build_machine(next_states, states, &machine)) return ERROR_ARGUMENT;
+    Search *search = fastest_search();
+    for (int64_t chain = 0; chain < problem->chains; chain += LANES)
+        search(problem, &machine, chain, memory, found);
+    return 0;
 }
 
 /* Finds the codes of least cost.
@@ -339,18 +375,25 @@ int ks_trellis_search(const float *values, const float *importance,
                       uint8_t *chain_states, int32_t *codes,
                       uint8_t *grids) {
     Found found = {chain_states, codes, grids};
-    Memory memory = {(uint32_t (*)[LANES])decisions,
-                     (uint8_t (*)[LANES])picks};
-    Problem problem = {values, importance, classes, rates,
-                       steps, chains, class_count, largest};
-    Machine machine;
-    if (states < 2 || states > MAX_STATES || !valid(&problem))
-        return ERROR_ARGUMENT;
-    for (int64_t chain = 0; chain < chains; chain++)
-        if (chain_states[chain] >= states) return ERROR_ARGUMENT;
-    if (build_machine(next_states, states, &machine)) return ERROR_ARGUMENT;
-    Search *search = fastest_search();
-    for (int64_t chain = 0; chain < chains; chain += LANES)
-        search(&problem, &machine, chain, &memory, &found);
-    return 0;
+    Memory memory = {(void *)decisions, (void *)picks};
+    Problem problem = {values, importance, classes, rates, steps, chains,
+                       class_count, largest, NULL, 0.0f};
+    return search_all(&problem, next_states, states, &memory, &found);
+}
+
+/* The same where the cost of every level around each weight is known, in
+ * units of `cost_unit`: on either grid of level zero, of the level below the
+ * nearest, of the nearest and of that above. 65535 forbids a level. */
+int ks_trellis_search_costs(const float *values, const float *importance,
+                            const uint16_t *costs, float cost_unit,
+                            int64_t steps, int64_t chains,
+                            const uint8_t *next_states, int32_t states,
+                            uint32_t *decisions, uint8_t *picks,
+                            uint8_t *chain_states, int32_t *codes,
+                            uint8_t *grids) {
+    Found found = {chain_states, codes, grids};
+    Memory memory = {(void *)decisions, (void *)picks};
+    Problem problem = {values, importance, NULL, NULL, steps, chains,
+                       0, 0, costs, cost_unit};
+    return search_all(&problem, next_states, states, &memory, &found);
 }
