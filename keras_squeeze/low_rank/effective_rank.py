@@ -23,7 +23,7 @@ def effective_rank(matrix: NDArray[Any]) -> float:
             rows.
 
     Returns:
-        Float. 0 for a matrix of zeros.
+        Float. 0 for a matrix of zeros, or with NaN or infinity.
 
     Example:
     >>> effective_rank(np.eye(5))
@@ -35,9 +35,12 @@ def effective_rank(matrix: NDArray[Any]) -> float:
     rows = np.asarray(matrix, np.float64).reshape(-1, matrix.shape[-1])
     if rows.shape[0] < rows.shape[1]:
         rows = rows.T
-    total = float(np.sum(np.square(rows)))
-    if total == 0 or not np.isfinite(total):
+    scale = float(np.max(np.abs(rows), initial=0.0))
+    if scale == 0 or not np.isfinite(scale):
         return 0.0
+    # Squares of tiny or huge weights would leave the range of floats.
+    rows = rows / scale
+    total = float(np.sum(np.square(rows)))
     # The heaviest row is never orthogonal to the direction looked for.
     heaviest = int(np.argmax(np.sum(np.square(rows), axis=1)))
     vector = rows[heaviest] / np.linalg.norm(rows[heaviest])
