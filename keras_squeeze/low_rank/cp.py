@@ -53,18 +53,7 @@ class CP(Decomposition):
         strides: tuple[int, ...] | None = None,
         dilations: tuple[int, ...] | None = None,
     ) -> str | None:
-        """Says why a kernel cannot be decomposed this way.
-
-        Args:
-            shape: Tuple of integers. The kernel's shape.
-            strides: Optional tuple of integers, one a spatial axis. Defaults
-                to `None`, all one.
-            dilations: Optional tuple of integers, one a spatial axis.
-                Defaults to `None`, all one.
-
-        Returns:
-            String, part of a sentence; `None` if it can be.
-        """
+        """Says why a kernel cannot be decomposed this way."""
         steps, gaps = tuple(strides or (1,)), tuple(dilations or (1,))
         if len(set(steps)) > 1:
             return (

@@ -36,16 +36,7 @@ class SpatialSVD(MatrixDecomposition):
         strides: tuple[int, ...] | None = None,
         dilations: tuple[int, ...] | None = None,
     ) -> str | None:
-        """Says why a kernel cannot be decomposed this way.
-
-        Args:
-            shape: Tuple of integers. The kernel's shape.
-            strides: Not used.
-            dilations: Not used.
-
-        Returns:
-            String, part of a sentence; `None` if it can be.
-        """
+        """Says why a kernel cannot be decomposed this way."""
         return reason_not_spatial(shape, dimensions=(2, 3))
 
     def unfoldings(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:

@@ -34,16 +34,7 @@ class SVD(MatrixDecomposition):
         strides: tuple[int, ...] | None = None,
         dilations: tuple[int, ...] | None = None,
     ) -> str | None:
-        """Says why a kernel cannot be decomposed this way.
-
-        Args:
-            shape: Tuple of integers. The kernel's shape.
-            strides: Not used.
-            dilations: Not used.
-
-        Returns:
-            String, part of a sentence; `None` if it can be.
-        """
+        """Says why a kernel cannot be decomposed this way."""
         if len(shape) == 2:
             return None
         return f"it is for matrices, and this kernel has {len(shape)} axes"
