@@ -43,7 +43,7 @@ _ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEFAULT_FOLDER = os.environ.get(
     "KERAS_SQUEEZE_DATA", _ROOT.parent / "shared" / "data"
 )
-TURN_STEPS = 5
+TURN_STEPS = 3
 RATIOS = (2, 4, 8)
 EPOCHS = {"fashion": 12, "cifar10": 12}
 MOMENT_STEPS = 600
