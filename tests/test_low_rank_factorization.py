@@ -333,6 +333,19 @@ def test_a_second_fit_goes_on_with_the_factors():
     assert int(model.optimizer.iterations) == 20
 
 
+def test_a_model_that_was_saved_after_the_change_trains_on(tmp_path):
+    model = make_model()
+    fit(model, LowRank(rank=4, begin_epoch=0, filters="second"), epochs=1)
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    callback = LowRank(rank=4, begin_epoch=0, filters="second")
+    history = fit(again, callback, epochs=2)
+    assert low_rank_layers(again) == {"second": (4,)}
+    assert np.isfinite(history["loss"]).all()
+    with pytest.raises(SqueezeError, match="decoder"):
+        fit(again, LowRank(rank=4, begin_epoch=0, filters="decoder"))
+
+
 def test_masks_move_to_the_factors():
     model = make_model()
     half = ks.callbacks.MagnitudePruning(0.5, frequency=1)

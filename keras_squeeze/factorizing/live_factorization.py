@@ -25,7 +25,9 @@ from keras_squeeze.low_rank.effective_rank import effective_rank
 from keras_squeeze.low_rank.kernel_info import Choice, Skip
 from keras_squeeze.surgery.layer_tree import (
     Filters,
+    Kernel,
     find_kernels,
+    matches,
     walk_layers,
 )
 from keras_squeeze.surgery.structure_state import (
@@ -108,16 +110,22 @@ class LiveFactorization:
             SqueezeError: If an argument is out of its range, or the budget
                 cannot be met. The model is unchanged then.
         """
-        plan = plan_layers(
-            self.model,
-            rank,
-            energy,
-            budget,
-            method,
-            filters,
-            min_saving,
-            self._seed,
-        )
+        try:
+            plan = plan_layers(
+                self.model,
+                rank,
+                energy,
+                budget,
+                method,
+                filters,
+                min_saving,
+                self._seed,
+            )
+        except NoKernelMatchedError:
+            # A model that was loaded to be trained on has them already.
+            if not _are_low_rank(self.model, filters):
+                raise
+            plan = []
         self.choices = [(path, choice) for path, _, choice in plan]
         changes = [
             self._replacement(path, layer, choice)
@@ -261,3 +269,12 @@ def _empty(layer: Any, entry: Entry) -> Replacement | None:
         for each in decomposition.factor_shapes(shape, ranks)
     )
     return Replacement(entry["path"], layer, entry["method"], factors)
+
+
+def _are_low_rank(model: Any, filters: Filters) -> bool:
+    """Whether what is asked for was factorized before."""
+    return any(
+        isinstance(layer, LowRankLayer)
+        and matches(filters, Kernel(f"{path}/kernel", layer, "kernel", None))
+        for path, layer in walk_layers(model)
+    )
