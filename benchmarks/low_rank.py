@@ -1,6 +1,6 @@
 """Low-rank factorization during fit: speed, accuracy, momenta.
 
-    python benchmarks/low_rank.py speed [--rounds 20]
+    python benchmarks/low_rank.py speed [NAME ...] [--rounds 20]
     python benchmarks/low_rank.py accuracy fashion|cifar10 [FOLDER]
     python benchmarks/low_rank.py moments [--seeds 5] [FOLDER]
 
@@ -101,6 +101,7 @@ SPEED = {
     "VGG-like 192": (lambda: build_vgg(192), 8, 0.25),
     "transformer 512": (build_transformer, 16, 0.125),
     "transformer 1536": (lambda: build_transformer(1536), 16, 0.125),
+    "transformer 1536, 1/4": (lambda: build_transformer(1536), 16, 0.25),
 }
 
 
@@ -118,10 +119,11 @@ def copied(model):
     return compiled(other)
 
 
-def show_speed(rounds):
+def show_speed(rounds, names):
     """Prints the table of `speed`."""
-    print("network           rank    parameters  FLOPs  time (quartiles)")
-    for name, (build, batch, rank) in SPEED.items():
+    print("network                rank    parameters  FLOPs  time (quartiles)")
+    for name in names or SPEED:
+        build, batch, rank = SPEED[name]
         whole = compiled(build())
         small = copied(whole)
         x = np.random.default_rng(0).normal(
@@ -134,7 +136,7 @@ def show_speed(rounds):
         flops = macs(small) / macs(whole)
         quartiles = np.percentile(ratio, [25, 75])
         print(
-            f"{name:16s} {rank:6.4f}  {parameters:10.3f}  {flops:5.3f}  "
+            f"{name:21s} {rank:6.4f}  {parameters:10.3f}  {flops:5.3f}  "
             f"{np.median(ratio):.3f} ({quartiles[0]:.2f}-{quartiles[1]:.2f})",
             flush=True,
         )
@@ -331,7 +333,7 @@ def main():
     options = parser.parse_args()
     rest = options.arguments
     if options.table == "speed":
-        show_speed(options.rounds)
+        show_speed(options.rounds, rest)
     elif options.table == "accuracy":
         name = rest[0] if rest else "fashion"
         show_accuracy(name, pathlib.Path(*rest[1:] or [DEFAULT_FOLDER]))

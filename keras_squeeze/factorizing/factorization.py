@@ -122,7 +122,7 @@ def factorize(
         [Denton et al., 2014](https://arxiv.org/abs/1404.0736)
     """
     planned = plan_layers(
-        model, rank, energy, budget, method, filters, min_saving, seed
+        model, rank, energy, budget, method, filters, min_saving
     )
     copy = replicate(model)
     layers = dict(walk_layers(copy))

@@ -119,7 +119,6 @@ class LiveFactorization:
                 method,
                 filters,
                 min_saving,
-                self._seed,
             )
         except NoKernelMatchedError:
             # A model that was loaded to be trained on has them already.

@@ -76,7 +76,6 @@ def plan_layers(
     method: Any = "auto",
     filters: Filters = None,
     min_saving: float = 0.0,
-    seed: int = 0,
 ) -> list[Planned]:
     """Decides for every layer with a kernel whether and how to factorize it.
 
@@ -93,8 +92,6 @@ def plan_layers(
         filters: Optional regex searched in the kernel's path, or callable
             `layer -> bool`. Defaults to `None`, all.
         min_saving: Float in [0, 1). Defaults to `0.0`.
-        seed: Integer. For rules that begin at random; none of the package's
-            does. Defaults to `0`.
 
     Returns:
         List of tuples of a layer's path, the layer, and a `Choice` or a

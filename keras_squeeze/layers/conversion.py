@@ -15,6 +15,7 @@ from keras_squeeze.layers.quantized_einsum_dense import QuantizedEinsumDense
 from keras_squeeze.layers.quantized_embedding import QuantizedEmbedding
 from keras_squeeze.layers.quantized_kernel import QuantizedKernel
 from keras_squeeze.layers.quantizer_arguments import layer_quantizer
+from keras_squeeze.layers.tracked_variables import drop_variable, unlocked
 from keras_squeeze.quantizers import QuantizedTensor, Quantizer
 
 QUANTIZED_CLASSES: dict[type, Any] = {
@@ -203,22 +204,11 @@ def _frozen(name: str, value: Any) -> Any:
 def _swap(
     layer: Any, attribute: str, target: type, attributes: dict[str, Any]
 ) -> None:
-    locked = layer._tracker.locked
-    layer._tracker.unlock()
-    try:
-        _drop_variable(layer, attribute)
+    with unlocked(layer):
+        drop_variable(layer, attribute)
         layer.__class__ = target
         for name, value in attributes.items():
             setattr(layer, name, value)
-    finally:
-        if locked:
-            layer._tracker.lock()
     # Keras binds these two to the class an object was made with.
     for name in ("build", "quantize"):
         layer.__dict__.pop(name, None)
-
-
-def _drop_variable(layer: Any, attribute: str) -> None:
-    # What `del` does, less a garbage collection for every layer.
-    layer._untrack_variable(getattr(layer, attribute))
-    super(keras.layers.Layer, layer).__delattr__(attribute)

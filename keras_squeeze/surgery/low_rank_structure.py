@@ -24,6 +24,7 @@ from keras_squeeze.layers.low_rank_conversion import (
 from keras_squeeze.layers.low_rank_layer import LowRankLayer
 from keras_squeeze.low_rank import decompositions
 from keras_squeeze.surgery.layer_tree import walk_layers
+from keras_squeeze.surgery.quantized_structure import find_layer
 
 
 def describe_low_rank_layers(model: Any) -> list[dict[str, Any]]:
@@ -63,7 +64,7 @@ def restore_low_rank_layers(
             fit; the model is unchanged then.
     """
     found = dict(walk_layers(model))
-    plan = [(_find(found, spec), spec) for spec in specs]
+    plan = [(find_layer(found, spec), spec) for spec in specs]
     pending = [(layer, spec) for layer, spec in plan if not _done(layer, spec)]
     zeros = [_zero_factors(layer, spec) for layer, spec in pending]
     for (layer, spec), factors in zip(pending, zeros, strict=True):
@@ -111,16 +112,6 @@ def _ranks(rank: Any) -> list[int]:
     return [
         int(r) for r in (rank if isinstance(rank, list | tuple) else [rank])
     ]
-
-
-def _find(found: Mapping[str, Any], spec: Mapping[str, Any]) -> Any:
-    path = spec["path"]
-    if path not in found:
-        raise ModelMismatchError(
-            f"Expected a layer {path!r}, to become {spec['class_name']}. "
-            f"Received: a model with the layers {[p for p in found if p]}"
-        )
-    return found[path]
 
 
 def _done(layer: Any, spec: Mapping[str, Any]) -> bool:

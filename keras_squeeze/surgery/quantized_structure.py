@@ -65,7 +65,7 @@ def restore_quantized_layers(
             unchanged then.
     """
     found = dict(walk_layers(model))
-    plan = [(_find(found, spec), spec) for spec in specs]
+    plan = [(find_layer(found, spec), spec) for spec in specs]
     pending = [(layer, spec) for layer, spec in plan if not _done(layer, spec)]
     for layer, spec in pending:
         _check_convertible(layer, spec)
@@ -85,7 +85,19 @@ def adopt_attention(model: Any) -> None:
             adopt_projections(layer)
 
 
-def _find(found: Mapping[str, Any], spec: Mapping[str, Any]) -> Any:
+def find_layer(found: Mapping[str, Any], spec: Mapping[str, Any]) -> Any:
+    """The layer that a description means.
+
+    Args:
+        found: Mapping of a path to its layer.
+        spec: Mapping with `path`, and `class_name` for the message.
+
+    Returns:
+        The layer.
+
+    Raises:
+        ModelMismatchError: If there is no layer of that path.
+    """
     path = spec["path"]
     if path not in found:
         raise ModelMismatchError(
