@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -44,11 +46,118 @@ def snr_db(exact, approximate):
     return 10 * np.log10(np.sum(np.square(exact)) / noise)
 
 
-@pytest.mark.parametrize("name", ["absmax", "mse"])
-@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6, 7, 8, 16])
+def accepted(name):
+    """All quantizers of a name that its class accepts."""
+    for bits in (*range(1, 9), 16):
+        for granularity in GRANULARITIES:
+            with contextlib.suppress(SqueezeError):
+                yield quantizers.get(name, bits=bits, **granularity)
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [each for name in quantizers.registry for each in accepted(name)],
+    ids=repr,
+)
+def test_contract(quantizer):
+    check_quantizer(quantizer)
+
+
+@pytest.mark.parametrize("name", list(quantizers.registry))
+def test_every_announced_width_is_accepted(name):
+    found = {quantizer.bits for quantizer in accepted(name)}
+    announced = set(quantizers.get(name).supported_bits)
+    assert found and found <= announced
+    if name not in ("rate_distortion", "trellis"):
+        assert found == announced
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [
+        *(("ternary", 3), ("binary", 2), ("nf4", 8), ("float8_e4m3", 4)),
+        *(("float8_e5m2", 16), ("power_of_two", 1), ("power_of_two", 16)),
+    ],
+)
+def test_widths_a_quantizer_has_not(name, bits):
+    match = rf"Expected `bits`.*'{name}'.*Received: bits={bits}"
+    with pytest.raises(SqueezeError, match=match):
+        quantizers.get(name, bits=bits)
+
+
+def test_granularities_have_short_names():
+    assert AbsMaxQuantizer(granularity="global") == AbsMaxQuantizer(
+        granularity="per_tensor"
+    )
+    local = AbsMaxQuantizer(granularity="local", group_size=8)
+    assert local.get_config()["granularity"] == "per_group"
+    with pytest.raises(SqueezeError, match=r"Received: group_size=None"):
+        AbsMaxQuantizer(granularity="local")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 8])
 @pytest.mark.parametrize("granularity", GRANULARITIES)
-def test_contract(name, bits, granularity):
-    check_quantizer(quantizers.get(name, bits=bits, **granularity))
+def test_equal_importance_changes_nothing(bits, granularity):
+    weights = normal(6, 50)
+    quantizer = MeanSquaredErrorQuantizer(bits, **granularity)
+    plain = quantizer.encode(weights, axis=0)
+    weighted = quantizer.encode(
+        weights, axis=0, importance=np.full(weights.shape, 3e-20)
+    )
+    assert np.array_equal(plain.scale, weighted.scale)
+    assert np.array_equal(plain.codes, weighted.codes)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_importance_lowers_the_weighted_error(bits):
+    weights = normal(8, 300)
+    importance = np.abs(weights) ** 4
+    importance[3] = 0
+    quantizer = MeanSquaredErrorQuantizer(bits)
+    plain = quantizer.encode(weights, axis=0).dequantize()
+    tensor = quantizer.encode(weights, axis=0, importance=importance)
+    weighted = tensor.dequantize()
+    error, base = (
+        (importance * np.square(values - weights)).sum(axis=1)
+        for values in (weighted, plain)
+    )
+    assert np.all(error <= base * (1 + 1e-5))
+    assert error.sum() < 0.8 * base.sum()
+    assert np.array_equal(weighted[3], plain[3])
+
+
+def test_importance_that_does_not_fit():
+    with pytest.raises(SqueezeError, match=r"dense/kernel.*Received: \(3,\)"):
+        MeanSquaredErrorQuantizer().encode(
+            normal(2, 3), name="dense/kernel", importance=np.ones(3)
+        )
+
+
+def test_check_quantizer_finds_a_codebook_nobody_announced():
+    class Hidden(AbsMaxQuantizer):
+        id = "hidden"
+
+        def _codebook(self):
+            return np.zeros((1, 2**self.bits), np.float32)
+
+    with pytest.raises(AssertionError, match=r"its codebook"):
+        check_quantizer(Hidden(bits=4))
+
+
+def test_check_quantizer_finds_a_missing_zero_point():
+    class Promised(AbsMaxQuantizer):
+        id = "promised"
+        affine = True
+
+    with pytest.raises(AssertionError, match=r"`affine` True"):
+        check_quantizer(Promised(bits=4))
+
+
+@pytest.mark.parametrize("name", list(quantizers.registry))
+def test_arrays_without_values(name):
+    for shape in ((0, 3), (3, 0), (0,)):
+        tensor = quantizers.get(name).encode(np.zeros(shape, np.float32), 0)
+        assert tensor.dequantize().shape == shape
 
 
 def test_check_quantizer_finds_a_broken_promise():

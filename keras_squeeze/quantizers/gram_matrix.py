@@ -101,38 +101,74 @@ class GramMatrix:
         key = (np.asarray(order).tobytes(), damping)
         if key not in self._corrections:
             ordered = self.matrix[np.ix_(order, order)]
-            self._corrections[key] = _factor(ordered, damping, self.name)
+            self._corrections[key] = correction_factors(
+                ordered, damping, self.name
+            )
         return self._corrections[key]
 
 
-def _factor(
-    matrix: NDArray[np.float64], damping: float, name: str
+def correction_factors(
+    gram: NDArray[np.float64], damping: float, name: str = ""
 ) -> NDArray[np.float64]:
-    mean = float(matrix.diagonal().mean())
-    damped = matrix + np.eye(len(matrix)) * (damping * mean or 1.0)
+    """How the error of each input moves the later ones, in many matrices.
+
+    Args:
+        gram: float64 array of shape `(..., inputs, inputs)`.
+        damping: Float, what is added to the diagonals, a share of their mean.
+        name: String. Where they come from, for the message of an error.
+            Defaults to `""`.
+
+    Returns:
+        float64 array of the shape of `gram`: the upper Cholesky factors of
+        the inverses.
+
+    Raises:
+        SqueezeError: If a matrix is not positive semidefinite.
+    """
+    damped = damped_gram(gram, damping)
     try:
         # The factor of the inverse, from that of the reversed matrix.
-        factor = np.linalg.cholesky(damped[::-1, ::-1])
+        factor = np.linalg.cholesky(damped[..., ::-1, ::-1])
     except np.linalg.LinAlgError as error:
         raise SqueezeError(
             f"Expected the Gram matrix of real inputs for {name}, positive "
             "semidefinite. Received: one whose least eigenvalue is "
-            f"{np.linalg.eigvalsh(matrix).min():g}"
+            f"{np.linalg.eigvalsh(gram).min():g}"
         ) from error
     lower: NDArray[np.float64] = np.asarray(factor, np.float64)
-    return np.ascontiguousarray(_inverse(lower)[::-1, ::-1])
+    return np.ascontiguousarray(_inverse(lower)[..., ::-1, ::-1])
+
+
+def damped_gram(
+    gram: NDArray[np.float64], damping: float
+) -> NDArray[np.float64]:
+    """The matrices with a share of their mean square on the diagonal.
+
+    Args:
+        gram: float64 array of shape `(..., inputs, inputs)`.
+        damping: Float.
+
+    Returns:
+        float64 array of the same shape; the identity is added to a matrix of
+        zeros.
+    """
+    inputs = gram.shape[-1]
+    mean = np.trace(gram, axis1=-2, axis2=-1) / max(1, inputs)
+    added = np.where(mean > 0, damping * mean, 1.0)
+    damped: NDArray[np.float64] = gram + np.eye(inputs) * added[..., None, None]
+    return damped
 
 
 def _inverse(lower: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of a triangular matrix, by halves: mostly products."""
-    size = len(lower)
+    """Inverses of triangular matrices, by halves: mostly products."""
+    size = lower.shape[-1]
     if size <= 64:
         inverse: NDArray[np.float64] = np.tril(np.linalg.inv(lower))
         return inverse
     half = size // 2
     found = np.zeros_like(lower)
-    found[:half, :half] = _inverse(lower[:half, :half])
-    found[half:, half:] = _inverse(lower[half:, half:])
-    below = found[half:, half:] @ lower[half:, :half] @ found[:half, :half]
-    found[half:, :half] = -below
+    found[..., :half, :half] = _inverse(lower[..., :half, :half])
+    found[..., half:, half:] = _inverse(lower[..., half:, half:])
+    below = found[..., half:, half:] @ lower[..., half:, :half]
+    found[..., half:, :half] = -(below @ found[..., :half, :half])
     return found

@@ -20,11 +20,16 @@ from keras_squeeze.quantizers.layout import (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class QuantizedTensor:
-    """Integer codes, and the scale that turns each of them into a float.
+    """Integer codes, and what turns each of them into a float.
 
-    Codes have at most 8 bits and scales 8 significant bits (16-bit codes fit
-    too), so their product is exact in float32: the decoded bits are equal on
-    every machine, whatever its instruction set.
+    A code stands for `code * scale`; with a zero point for
+    `(code - zero_point) * scale`; with a codebook for
+    `codebook[code + 2 ** (bits - 1)] * scale`. That is at most one rounding
+    in float32 (none on uniform grids, whose scales have 8 significant bits):
+    the decoded bits are equal on every machine, whatever its instruction set.
+
+    Codes lie in `[-2 ** (bits - 1), 2 ** (bits - 1) - 1]`; with one bit they
+    are -1 and +1, the two entries of a codebook in this order.
 
     Args:
         codes: Array of the original shape, int8 for `bits <= 8`, else int16.
@@ -37,6 +42,12 @@ class QuantizedTensor:
         trellis: Optional `codecs.trellis.Trellis`. The machine the codes obey,
             for codecs that can follow it; dequantization needs it not.
             Defaults to `None`.
+        zero_point: Optional int16 array of the shape of `scale`: the codes
+            that stand for zero. Defaults to `None`, all zero.
+        codebook: Optional float32 array of shape `(1, 2 ** bits)` or
+            `(channels, 2 ** bits)`: the values of the codes in ascending
+            order of codes, before they are scaled. Entries of codes that do
+            not occur are 0. Defaults to `None`.
 
     Example:
     >>> codes = np.array([[1, -1], [0, 2]], "int8")
@@ -52,6 +63,8 @@ class QuantizedTensor:
     axis: tuple[int, ...] = ()
     group_size: int | None = None
     trellis: Trellis | None = None
+    zero_point: NDArray[np.int16] | None = None
+    codebook: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         channels, rest = canonical_shape(self.codes.shape, self.axis)
@@ -61,6 +74,28 @@ class QuantizedTensor:
                 f"Expected scales of shape {expected} for codes of shape "
                 f"{self.codes.shape}, axis={self.axis}, "
                 f"group_size={self.group_size}. Received: {self.scale.shape}"
+            )
+        if self.zero_point is not None and self.codebook is not None:
+            raise SqueezeError(
+                "Expected a zero point or a codebook. Received: both"
+            )
+        if self.zero_point is not None and self.zero_point.shape != expected:
+            raise SqueezeError(
+                f"Expected zero points of the scales' shape {expected}. "
+                f"Received: {self.zero_point.shape}"
+            )
+        if self.codebook is not None:
+            self._check_codebook(self.codebook, channels)
+
+    def _check_codebook(
+        self, codebook: NDArray[np.float32], channels: int
+    ) -> None:
+        size = 2**self.bits
+        if self.bits > 8 or codebook.shape not in ((1, size), (channels, size)):
+            raise SqueezeError(
+                f"Expected at most 8 bits and a codebook of shape (1, {size}) "
+                f"or ({channels}, {size}) for {self.bits} bits. "
+                f"Received: {codebook.shape}"
             )
 
     @property
@@ -72,11 +107,58 @@ class QuantizedTensor:
         """The array the codes stand for.
 
         Returns:
-            float32 array of the original shape, one multiplication a value.
+            float32 array of the original shape.
+
+        Raises:
+            SqueezeError: If a code has no entry in the codebook.
         """
-        codes = to_canonical(self.codes, self.axis).astype(np.float32)
-        scale = self.scale
-        if scale.shape[1] > 1:
-            size = self.group_size or codes.shape[1]
-            scale = np.repeat(scale, size, axis=1)[:, : codes.shape[1]]
-        return from_canonical(codes * scale, self.shape, self.axis)
+        codes = to_canonical(self.codes, self.axis)
+        count = codes.shape[1]
+        if self.codebook is not None:
+            levels = self._levels(codes, self.codebook)
+        elif self.zero_point is not None:
+            shift = self._per_value(self.zero_point, count)
+            levels = (codes.astype(np.int32) - shift).astype(np.float32)
+        else:
+            levels = codes.astype(np.float32)
+        scale = self._per_value(self.scale, count)
+        return from_canonical(levels * scale, self.shape, self.axis)
+
+    def _levels(
+        self, codes: NDArray[Any], codebook: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        places = codebook_index(codes, self.bits)
+        if places.size and not 0 <= places.min() <= places.max() < 2**self.bits:
+            raise SqueezeError(
+                f"Expected codes of {self.bits} bits for a codebook. Received: "
+                f"codes from {codes.min()} to {codes.max()}"
+            )
+        levels: NDArray[np.float32] = (
+            codebook[0][places]
+            if len(codebook) == 1
+            else np.take_along_axis(codebook, places, axis=1)
+        )
+        return levels
+
+    def _per_value(self, array: NDArray[Any], count: int) -> NDArray[Any]:
+        if array.shape[1] <= 1:
+            return array
+        size = self.group_size or count
+        return np.repeat(array, size, axis=1)[:, :count]
+
+
+def codebook_index(codes: NDArray[Any], bits: int) -> NDArray[np.intp]:
+    """The entries of a codebook that codes stand for.
+
+    Args:
+        codes: Array of integers.
+        bits: Integer from 1 to 8.
+
+    Returns:
+        Array of the same shape.
+    """
+    places: NDArray[np.intp] = codes.astype(np.intp) + 2 ** (bits - 1)
+    if bits == 1:
+        # The two codes of one bit are -1 and +1.
+        places >>= 1
+    return places

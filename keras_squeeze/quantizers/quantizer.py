@@ -9,7 +9,19 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_squeeze.errors import NonFiniteError, SqueezeError
+from keras_squeeze.errors import NonFiniteError
+from keras_squeeze.quantizers.blocks import (
+    BlockCodes,
+    join_blocks,
+    split_blocks,
+)
+from keras_squeeze.quantizers.fixed_codebooks import fixed_codebook
+from keras_squeeze.quantizers.granularity import (
+    GRANULARITIES,
+    UNIFORM_BITS,
+    check_bits,
+    checked_granularity,
+)
 from keras_squeeze.quantizers.layout import (
     from_canonical,
     group_count,
@@ -18,25 +30,29 @@ from keras_squeeze.quantizers.layout import (
 )
 from keras_squeeze.quantizers.quantized_tensor import QuantizedTensor
 
-GRANULARITIES = ("per_tensor", "per_channel", "per_group")
+__all__ = ["GRANULARITIES", "Quantizer", "finite_float32", "in_scale_units"]
 
 
 class Quantizer(abc.ABC):
-    """A symmetric uniform grid of integer codes; subclasses choose the scale.
+    """A grid of integer codes; subclasses choose its scale, or its levels.
 
-    Codes lie in `[-(2**(bits - 1) - 1), 2**(bits - 1) - 1]`, so `bits=2` is
+    The grid is symmetric and uniform unless a subclass says otherwise: codes
+    lie in `[-(2**(bits - 1) - 1), 2**(bits - 1) - 1]`, so `bits=2` is
     ternary, and zero always has the code 0: pruned weights stay pruned. With
     `bits=1` a code is the sign and the scale the mean magnitude; there is no
     zero then, so pruned weights do not survive, but a channel of zeros does
     (its scale is 0).
 
-    A subclass gives an `id` and `choose_scale`.
+    A subclass gives an `id` and `choose_scale`; one with another grid says so
+    by `affine`, `codebook_name` or `learns_codebook`, and `encode_blocks`
+    finds its codes.
 
     Args:
         bits: Integer from 1 to 8, or 16 to store at nearly full precision.
             Defaults to `8`.
-        granularity: String. One scale `"per_tensor"`, `"per_channel"` or
-            `"per_group"`. Defaults to `"per_channel"`.
+        granularity: String. One scale `"per_tensor"` (also `"global"`),
+            `"per_channel"` or `"per_group"` (also `"local"`). Defaults to
+            `"per_channel"`.
         group_size: Integer. Number of values that share a scale, for
             `granularity="per_group"` only. Defaults to `None`.
 
@@ -45,6 +61,14 @@ class Quantizer(abc.ABC):
     """
 
     id: ClassVar[str]
+    #: The widths its codes can have.
+    supported_bits: ClassVar[tuple[int, ...]] = UNIFORM_BITS
+    #: Whether its tensors have a zero point for each scale.
+    affine: ClassVar[bool] = False
+    #: Whether its tensors carry a codebook of their own.
+    learns_codebook: ClassVar[bool] = False
+    #: Whether `encode` takes `importance=`, what each squared error weighs.
+    takes_importance: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -52,16 +76,31 @@ class Quantizer(abc.ABC):
         granularity: str = "per_channel",
         group_size: int | None = None,
     ) -> None:
-        _check_bits(bits)
-        _check_granularity(granularity, group_size)
+        check_bits(bits, self.supported_bits, self.id)
+        self.granularity = checked_granularity(granularity, group_size)
         self.bits = bits
-        self.granularity = granularity
         self.group_size = group_size
 
     @property
     def largest_code(self) -> int:
-        """Largest magnitude of a code."""
+        """Largest magnitude of a code of the symmetric grid."""
         return int(max(1, 2 ** (self.bits - 1) - 1))
+
+    @property
+    def codebook_name(self) -> str | None:
+        """Name of the fixed codebook of its tensors; `None` without one."""
+        return None
+
+    def codebook_rows(self, channels: int) -> int:
+        """How many learned codebooks a tensor of so many channels has.
+
+        Args:
+            channels: Integer.
+
+        Returns:
+            Integer: `0`, `1` or `channels`.
+        """
+        return 1 if self.learns_codebook else 0
 
     @abc.abstractmethod
     def choose_scale(
@@ -99,31 +138,72 @@ class Quantizer(abc.ABC):
         Raises:
             NonFiniteError: If a value is NaN or infinite.
         """
-        values = finite_float32(array, name)
+        return self._encode(finite_float32(array, name), axis, None)
+
+    def _encode(
+        self,
+        values: NDArray[np.float32],
+        axis: int | tuple[int, ...],
+        importance: NDArray[np.float32] | None,
+    ) -> QuantizedTensor:
         kept = normalize_axis(axis, values.ndim)
         kept = () if self.granularity == "per_tensor" else kept
         canonical = to_canonical(values, kept)
-        blocks, counts = _blocks(canonical, self.group_size)
-        scale = self.choose_scale(blocks, counts)
-        codes = self._codes(blocks, scale)
         channels, rest = canonical.shape
-        codes = codes.reshape(channels, -1)[:, :rest]
+        blocks, counts = split_blocks(canonical, self.group_size)
+        weights = None
+        if importance is not None:
+            weights = to_canonical(importance, kept)
+            weights = split_blocks(weights, self.group_size)[0]
+        found = self.encode_blocks(blocks, counts, weights)
+        per_channel = (channels, group_count(rest, self.group_size))
+        zero_point = found.zero_point
+        if zero_point is not None:
+            zero_point = zero_point.reshape(per_channel)
+        codes = join_blocks(found.codes, channels, rest)
         return QuantizedTensor(
             codes=from_canonical(codes, values.shape, kept),
-            scale=scale.reshape(channels, -1),
+            scale=found.scale.reshape(per_channel),
             bits=self.bits,
             axis=kept,
             group_size=self.group_size,
+            zero_point=zero_point,
+            codebook=self._codebook(),
         )
+
+    def encode_blocks(
+        self,
+        blocks: NDArray[np.float32],
+        counts: NDArray[np.int64],
+        importance: NDArray[np.float32] | None = None,
+    ) -> BlockCodes:
+        """Chooses the scale and the codes of each block.
+
+        Args:
+            blocks: float32 array of shape `(blocks, size)`, short blocks
+                padded with zeros at the end.
+            counts: int64 array of shape `(blocks,)`: values before padding.
+            importance: Optional float32 array of the shape of `blocks`, how
+                much each squared error counts, for quantizers that can weigh
+                them. Defaults to `None`.
+
+        Returns:
+            `BlockCodes`.
+        """
+        scale = self.choose_scale(blocks, counts)
+        return BlockCodes(self._codes(blocks, scale), scale)
+
+    def _codebook(self) -> NDArray[np.float32] | None:
+        if self.codebook_name is None:
+            return None
+        return fixed_codebook(self.codebook_name, self.bits)[None]
 
     def _codes(
         self, blocks: NDArray[np.float32], scale: NDArray[np.float32]
     ) -> NDArray[Any]:
         if self.bits == 1:
             return np.where(blocks < 0, -1, 1).astype(np.int8)
-        divisor = np.where(scale > 0, scale, np.float32(1))[:, None]
-        with np.errstate(over="ignore"):
-            steps = np.divide(blocks, divisor)
+        steps = in_scale_units(blocks, scale)
         np.rint(steps, out=steps)
         np.clip(steps, -self.largest_code, self.largest_code, out=steps)
         return steps.astype(np.int8 if self.bits <= 8 else np.int16)
@@ -168,38 +248,6 @@ class Quantizer(abc.ABC):
         return hash(repr(self))
 
 
-def _check_bits(bits: int) -> None:
-    integer = isinstance(bits, int) and not isinstance(bits, bool)
-    if not integer or not (1 <= bits <= 8 or bits == 16):
-        raise SqueezeError(
-            "Expected `bits` to be an integer from 1 to 8, or 16 for storage. "
-            f"Received: bits={bits!r}"
-        )
-
-
-def _check_granularity(granularity: str, group_size: int | None) -> None:
-    if granularity not in GRANULARITIES:
-        raise SqueezeError(
-            f"Expected `granularity` to be one of {GRANULARITIES}. "
-            f"Received: granularity={granularity!r}"
-        )
-    if granularity != "per_group" and group_size is not None:
-        raise SqueezeError(
-            '`group_size` goes with `granularity="per_group"`. Received: '
-            f"group_size={group_size!r}, granularity={granularity!r}"
-        )
-    positive = (
-        isinstance(group_size, int)
-        and not isinstance(group_size, bool)
-        and group_size > 0
-    )
-    if granularity == "per_group" and not positive:
-        raise SqueezeError(
-            'Expected a positive integer `group_size` with `granularity="'
-            f'per_group"`. Received: group_size={group_size!r}'
-        )
-
-
 def finite_float32(array: NDArray[Any], name: str) -> NDArray[np.float32]:
     """The array as float32, if all of it is finite there.
 
@@ -226,15 +274,20 @@ def finite_float32(array: NDArray[Any], name: str) -> NDArray[np.float32]:
     return values
 
 
-def _blocks(
-    canonical: NDArray[np.float32], group_size: int | None
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    channels, rest = canonical.shape
-    groups = group_count(rest, group_size)
-    size = rest if group_size is None else group_size
-    padding = groups * size - rest
-    if padding:
-        canonical = np.pad(canonical, ((0, 0), (0, padding)))
-    counts = np.full((channels, groups), size, np.int64)
-    counts[:, -1] -= padding
-    return canonical.reshape(channels * groups, size), counts.reshape(-1)
+def in_scale_units(
+    blocks: NDArray[np.float32], scale: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Values over the scale of their block; over 1 where it is 0.
+
+    Args:
+        blocks: float32 array of shape `(blocks, size)`.
+        scale: float32 array of shape `(blocks,)`.
+
+    Returns:
+        float32 array of shape `(blocks, size)`, infinite where a value is
+        too large for its scale.
+    """
+    divisor = np.where(scale > 0, scale, np.float32(1))[:, None]
+    with np.errstate(over="ignore"):
+        steps: NDArray[np.float32] = np.divide(blocks, divisor)
+    return steps

@@ -45,3 +45,33 @@ def round_scale(
     rounded = np.where(rounded * largest_code > _LARGEST, lower, rounded)
     rounded = np.maximum(rounded, _SMALLEST_NORMAL)
     return np.where(exact > 0, rounded, 0.0).astype(np.float32)
+
+
+def codebook_scale(
+    scale: NDArray[Any], codebook: NDArray[np.float32], up: bool = True
+) -> NDArray[np.float32]:
+    """Rounds the positive scales of a codebook; zeros stay zero.
+
+    Args:
+        scale: Array of non-negative floats.
+        codebook: float32 array, the levels. No product of one of them and its
+            scale leaves the normal range of float32.
+        up: Boolean. Whether to round up or to the nearest. Defaults to
+            `True`.
+
+    Returns:
+        float32 array of the same shape, of 8 significant bits.
+
+    Example:
+    >>> codebook_scale(np.array([0.0, 0.1]), np.array([-448.0, 0.0, 0.5]))
+    array([0.        , 0.10009766], dtype=float32)
+    """
+    magnitudes = np.abs(codebook[codebook != 0]).astype(np.float64)
+    largest = int(np.ceil(magnitudes.max()))
+    widest = np.minimum(np.asarray(scale, np.float64), _LARGEST / largest)
+    rounded = round_scale(widest, largest, up)
+    # A power of two, so that it too has 8 significant bits.
+    least = np.exp2(np.ceil(np.log2(_SMALLEST_NORMAL / magnitudes.min())))
+    return np.where(rounded > 0, np.maximum(rounded, least), 0.0).astype(
+        np.float32
+    )
