@@ -173,8 +173,11 @@ def _row(tensor: TensorRecord, artifact: Artifact) -> Mapping[str, Any]:
 
 def _codec_name(tensor: TensorRecord) -> str:
     names = [str(part.codec.get("id")) for part in tensor.parts]
-    if tensor.encoding == "quantized":
-        return f"{tensor.parameters.get('bits')}-bit " + "+".join(names)
+    if tensor.encoding == "values":
+        return "+".join(names)
     if tensor.encoding == "packed":
         return f"packed {tensor.parameters.get('width')}-bit {names[0]}"
-    return "+".join(names)
+    kind = "" if tensor.encoding == "quantized" else f"{tensor.encoding} "
+    if tensor.parameters.get("codebook"):
+        kind = f"{tensor.parameters['codebook']} "
+    return f"{kind}{tensor.parameters.get('bits')}-bit " + "+".join(names)

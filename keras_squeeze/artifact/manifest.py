@@ -13,6 +13,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from keras_squeeze.artifact.encodings import (
+    ENCODINGS,
+    LATER_ENCODINGS,
+    check_layout,
+)
 from keras_squeeze.artifact.limits import Limits, check_limit
 from keras_squeeze.codecs.dtypes import dtype_from_name
 from keras_squeeze.errors import (
@@ -21,8 +26,8 @@ from keras_squeeze.errors import (
     UnsupportedVersionError,
 )
 
-ENCODINGS = ("values", "packed", "quantized")
-KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
+#: What a file may ask of a reader: encodings newer than the format.
+KNOWN_REQUIREMENTS = LATER_ENCODINGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Part:
     """One coded array of a tensor.
 
     Args:
-        role: String. `"values"`, `"codes"` or `"scale"`.
+        role: String. `"values"`, `"codes"`, `"scale"`, `"zero_point"` or
+            `"codebook"`.
         dtype: String. Name of the array's dtype.
         shape: Tuple of integers.
         codec: Mapping. The codec's config, with its `"id"`.
@@ -60,8 +66,9 @@ class TensorRecord:
         parts: Tuple of `Part`, in payload order.
         crc32: Integer. CRC-32 of the stored bytes of all parts.
         encoding: String. `"values"` (one part, the array itself), `"packed"`
-            (codes that the variable holds bit-packed) or `"quantized"`
-            (codes and scale of a variable that is floating-point).
+            (codes that the variable holds bit-packed), or, of a variable
+            that is floating-point, `"quantized"` (codes and scale),
+            `"affine"` (and a zero point) or `"codebook"` (and a codebook).
         parameters: Mapping. What the encoding needs beside its parts.
         nonzero: Optional integer. How many values or codes are not zero.
         offset: Integer. Where its first part starts in the payload.
@@ -287,7 +294,7 @@ def _tensor_from_json(
     check_limit("a name's bytes", name_bytes, limits.max_name_bytes)
     dtype, shape = record["dtype"], _shape(record["shape"], limits)
     nonzero = record.get("nonzero")
-    return TensorRecord(
+    tensor = TensorRecord(
         name=name,
         dtype=_dtype_name(dtype),
         shape=shape,
@@ -301,6 +308,20 @@ def _tensor_from_json(
         nonzero=None if nonzero is None else _natural(nonzero, "nonzero"),
         offset=offset,
     )
+    _check_layout(tensor)
+    return tensor
+
+
+def _check_layout(tensor: TensorRecord) -> None:
+    parts = [(part.role, part.dtype, part.shape) for part in tensor.parts]
+    try:
+        check_layout(tensor.encoding, tensor.parameters, tensor.shape, parts)
+    except ValueError as error:
+        raise CorruptArtifactError(
+            f"Expected parts that make the tensor {tensor.name!r} of shape "
+            f"{tensor.shape} in the encoding {tensor.encoding!r}. "
+            f"Received: {error}"
+        ) from error
 
 
 def _part_from_json(

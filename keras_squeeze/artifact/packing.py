@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_squeeze import __version__
 from keras_squeeze.artifact.container import write_skeleton
+from keras_squeeze.artifact.encodings import LATER_ENCODINGS
 from keras_squeeze.artifact.limits import Limits
 from keras_squeeze.artifact.manifest import Manifest, TensorRecord
 from keras_squeeze.artifact.reading import Artifact, equal_bits, read
@@ -68,6 +69,7 @@ def write(
         payload_sha256=hashlib.sha256(payload).hexdigest(),
         model=model,
         generator=f"keras_squeeze {__version__}",
+        requires=tuple(sorted({t.encoding for t in tensors} & LATER_ENCODINGS)),
     )
     start = pack_stream_start(manifest.to_json(), len(payload))
     written: list[Artifact] = []

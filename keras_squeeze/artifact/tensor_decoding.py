@@ -143,7 +143,7 @@ def _assemble_record(
             record.shape,
             record.dtype,
         )
-    except (SqueezeError, ValueError, TypeError, KeyError) as error:
+    except (SqueezeError, ValueError, TypeError, LookupError) as error:
         raise CorruptArtifactError(
             f"Expected parts that make the tensor {record.name!r} of shape "
             f"{record.shape}. Received: {error}"

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from keras_squeeze import codecs
+from keras_squeeze.artifact.encodings import LATER_ENCODINGS, roles_of
 from keras_squeeze.artifact.manifest import Part, TensorRecord
-from keras_squeeze.artifact.tensor_input import ROLES, TensorInput
+from keras_squeeze.artifact.tensor_input import TensorInput
 from keras_squeeze.codecs import profiles
 from keras_squeeze.codecs.codec import Codec
 from keras_squeeze.codecs.trellis import Trellis
@@ -78,7 +79,7 @@ def encode_tensor(tensor: TensorInput, profile: str) -> CodedTensor:
     """
     fast: list[tuple[Codec, bytes]] = []
     small: list[tuple[Codec, bytes]] = []
-    for role in ROLES[tensor.encoding]:
+    for role in roles_of(tensor.encoding, tensor.parameters):
         array = np.asarray(tensor.arrays[role])
         trellis = tensor.trellis if role == "codes" else None
         fast.append(_encode_fast(array, trellis))
@@ -110,9 +111,8 @@ def _encode_small(
 
 
 def _coded(tensor: TensorInput, parts: Sequence[tuple[Codec, bytes]]) -> Coded:
-    roles = ROLES[tensor.encoding]
+    roles = roles_of(tensor.encoding, tensor.parameters)
     payload = b"".join(data for _, data in parts)
-    first = np.asarray(tensor.arrays[roles[0]])
     record = TensorRecord(
         name=tensor.name,
         dtype=tensor.dtype,
@@ -124,9 +124,16 @@ def _coded(tensor: TensorInput, parts: Sequence[tuple[Codec, bytes]]) -> Coded:
         crc32=zlib.crc32(payload),
         encoding=tensor.encoding,
         parameters=dict(tensor.parameters),
-        nonzero=int(np.count_nonzero(first)),
+        nonzero=_count_nonzero(tensor, roles[0]),
     )
     return record, payload
+
+
+def _count_nonzero(tensor: TensorInput, role: str) -> int:
+    if tensor.encoding in LATER_ENCODINGS:
+        # A code of 0 need not stand for zero there.
+        return int(np.count_nonzero(tensor.decode()))
+    return int(np.count_nonzero(np.asarray(tensor.arrays[role])))
 
 
 def _part(role: str, array: np.ndarray, codec: Codec, data: bytes) -> Part:

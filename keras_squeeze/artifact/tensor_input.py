@@ -9,16 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_squeeze.artifact.encodings import check_codes, name_of_codebook
 from keras_squeeze.codecs.dtypes import dtype_from_name
 from keras_squeeze.codecs.trellis import Trellis
 from keras_squeeze.quantizers import QuantizedTensor, pack_codes, unpack_codes
-
-#: The parts of each encoding, in the order in which they are stored.
-ROLES = {
-    "values": ("values",),
-    "packed": ("codes",),
-    "quantized": ("codes", "scale"),
-}
+from keras_squeeze.quantizers.fixed_codebooks import fixed_codebook
+from keras_squeeze.quantizers.layout import from_canonical, to_canonical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +26,7 @@ class TensorInput:
         shape: Tuple of integers. The variable's shape.
         dtype: String. The variable's dtype.
         arrays: Mapping of role to array, as `TensorRecord.encoding` says.
-        encoding: String. `"values"`, `"packed"` or `"quantized"`.
+        encoding: String, one of `encodings.ENCODINGS`.
         parameters: Mapping. JSON-ready, what the encoding needs to decode.
     """
 
@@ -61,8 +57,13 @@ class TensorInput:
     def from_quantized(
         cls, name: str, dtype: str, tensor: QuantizedTensor
     ) -> TensorInput:
-        """A floating-point variable stored as codes and scale."""
-        parameters = {
+        """A floating-point variable stored as codes and scale.
+
+        A zero point is stored beside codes that are relative to it, so that
+        zero is 0 to a coder in every channel. A codebook is stored, or named
+        if it is a fixed one.
+        """
+        parameters: dict[str, Any] = {
             "axis": list(tensor.axis),
             "bits": tensor.bits,
             "group_size": tensor.group_size,
@@ -70,8 +71,19 @@ class TensorInput:
         if tensor.trellis is not None:
             parameters["trellis"] = dataclasses.asdict(tensor.trellis)
         arrays = {"codes": tensor.codes, "scale": tensor.scale}
-        shape = tensor.codes.shape
-        return cls(name, shape, dtype, arrays, "quantized", parameters)
+        encoding, shape = "quantized", tensor.codes.shape
+        if tensor.zero_point is not None:
+            encoding = "affine"
+            arrays["codes"] = _relative_codes(tensor, tensor.zero_point)
+            arrays["zero_point"] = tensor.zero_point
+        elif tensor.codebook is not None:
+            encoding = "codebook"
+            fixed = name_of_codebook(tensor.codebook, tensor.bits)
+            if fixed is None:
+                arrays["codebook"] = tensor.codebook
+            else:
+                parameters["codebook"] = fixed
+        return cls(name, shape, dtype, arrays, encoding, parameters)
 
     @property
     def trellis(self) -> Trellis | None:
@@ -96,7 +108,7 @@ def assemble(
     """Makes the variable's array from its decoded parts.
 
     Args:
-        encoding: String. `"values"`, `"packed"` or `"quantized"`.
+        encoding: String, one of `encodings.ENCODINGS`.
         arrays: Mapping of role to array.
         parameters: Mapping. The encoding's parameters.
         shape: Tuple of integers. The variable's shape.
@@ -113,7 +125,7 @@ def assemble(
     elif encoding == "packed":
         array = pack_codes(arrays["codes"].ravel(), int(parameters["width"]))
     else:
-        array = _dequantize(arrays, parameters)
+        array = _dequantize(encoding, arrays, parameters)
     array = array.astype(dtype_from_name(dtype), copy=False)
     if array.shape != tuple(shape) or array.size != math.prod(shape):
         raise ValueError(f"an array of shape {array.shape}")
@@ -121,12 +133,53 @@ def assemble(
 
 
 def _dequantize(
-    arrays: Mapping[str, np.ndarray], parameters: Mapping[str, Any]
+    encoding: str,
+    arrays: Mapping[str, np.ndarray],
+    parameters: Mapping[str, Any],
 ) -> np.ndarray:
-    return QuantizedTensor(
+    bits, name = int(parameters["bits"]), parameters.get("codebook")
+    codebook = arrays.get("codebook")
+    if encoding == "codebook":
+        check_codes(arrays["codes"], bits)
+        if name is not None:
+            codebook = fixed_codebook(name, bits)[None]
+    tensor = QuantizedTensor(
         codes=arrays["codes"],
         scale=arrays["scale"],
-        bits=int(parameters["bits"]),
+        bits=bits,
         axis=tuple(int(axis) for axis in parameters["axis"]),
         group_size=parameters["group_size"],
-    ).dequantize()
+        codebook=codebook,
+    )
+    if encoding == "affine":
+        shift = _shift_of_codes(tensor, arrays["zero_point"])
+        check_codes(tensor.codes, bits, shift)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values: np.ndarray = tensor.dequantize()
+    return values
+
+
+def _relative_codes(
+    tensor: QuantizedTensor, zero_point: np.ndarray
+) -> np.ndarray:
+    """Codes less their zero point, in the narrowest integers."""
+    shift = _shift_of_codes(tensor, zero_point)
+    levels: np.ndarray = tensor.codes.astype(np.int32) - shift
+    low, high = int(levels.min(initial=0)), int(levels.max(initial=0))
+    for dtype in (np.int8, np.int16):
+        limits = np.iinfo(dtype)
+        if limits.min <= low and high <= limits.max:
+            levels = levels.astype(dtype)
+            break
+    return levels
+
+
+def _shift_of_codes(
+    tensor: QuantizedTensor, zero_point: np.ndarray
+) -> np.ndarray:
+    """The zero point of every code, in the shape of the codes."""
+    channels, rest = to_canonical(tensor.codes, tensor.axis).shape
+    size = tensor.group_size or max(rest, 1)
+    spread = np.repeat(zero_point, min(size, max(rest, 1)), axis=1)[:, :rest]
+    spread = spread.astype(np.int32).reshape(channels, rest)
+    return from_canonical(spread, tensor.shape, tensor.axis)
