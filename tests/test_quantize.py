@@ -147,32 +147,53 @@ def test_predictions_are_those_of_the_dequantized_kernels(kind):
     kernels = {k.path: k.variable for k in find_kernels(model)}
     for path, layer in walk_layers(small):
         if hasattr(layer, "quantized_kernel"):
-            name = f"{path}/{layer.kernel_name}"
-            kernels[name].assign(layer.quantized_kernel().dequantize())
+            for name in layer.layouts:
+                tensor = layer.quantized_kernel(name)
+                kernels[f"{path}/{name}"].assign(tensor.dequantize())
     for a, b in zip(outputs(small, x), outputs(model, x), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_report_says_what_was_done_and_what_was_left():
-    small, report = ks.quantize(everything(), bits=4, filters="conv|lstm|sep")
-    (row,) = report.rows
-    assert row["layer"] == "conv" and row["class"] == "QuantizedConv2D"
-    assert row["shape"] == [3, 3, 2, 4] and row["bits"] == 4
+    model = everything()
+    small, report = ks.quantize(model, bits=4, filters="conv|lstm|sep")
+    rows = {(row["layer"], row["kernel"]): row for row in report.rows}
+    assert list(rows) == [
+        ("conv", "kernel"),
+        ("separable", "depthwise_kernel"),
+        ("separable", "pointwise_kernel"),
+        ("lstm/lstm_cell", "kernel"),
+        ("lstm/lstm_cell", "recurrent_kernel"),
+    ]
+    row = rows["conv", "kernel"]
+    assert row["class"] == "QuantizedConv2D" and row["bits"] == 4
+    assert row["shape"] == [3, 3, 2, 4]
     assert row["granularity"] == "per_channel"
     assert (row["bytes_before"], row["bytes_after"]) == (288, 36 + 16)
     assert 15 < row["snr_db"] < 40 and 0 <= row["sparsity"] < 0.5
-    reasons = {item["path"]: item["reason"] for item in report.skipped}
-    assert reasons == {
-        "separable/depthwise_kernel": "no quantized layer for SeparableConv2D",
-        "separable/pointwise_kernel": "no quantized layer for SeparableConv2D",
-        "lstm/lstm_cell/kernel": "recurrent cells have no quantized layer yet",
-        "lstm/lstm_cell/recurrent_kernel": "recurrent cells have no "
-        "quantized layer yet",
-        "dense/kernel": "not matched by `filters`",
-    }
+    assert report.totals["bits_per_weight"] == 4
+    assert report.skipped == (
+        {"path": "dense/kernel", "reason": "not matched by `filters`"},
+    )
     json.dumps(report.to_dict(), allow_nan=False)
     assert "QuantizedConv2D" in str(report)
     assert type(small.get_layer("dense")) is L.Dense
+
+
+def test_layers_without_a_quantized_class_are_skipped_with_a_reason():
+    class Own(L.Dense):
+        pass
+
+    model = keras.Sequential(
+        [keras.Input((3,)), Own(3, name="own"), L.Dense(2)]
+    )
+    _, report = ks.quantize(model)
+    assert report.skipped == (
+        {
+            "path": "own/kernel",
+            "reason": "a subclass of a Keras layer: Own",
+        },
+    )
 
 
 def test_pruned_weights_stay_zero_and_are_counted():
@@ -327,7 +348,8 @@ def test_encode_kernels_covers_recurrent_and_separable_kernels():
 def test_nothing_matched_lists_the_candidates():
     with pytest.raises(
         NoKernelMatchedError,
-        match=r"conv/kernel, dense/kernel.*lstm.*Received: filters='dens_e'",
+        match=r"conv/kernel, sep.*lstm.*dense/kernel.*Received: "
+        "filters='dens_e'",
     ):
         ks.quantize(everything(), filters="dens_e")
     model = keras.Sequential([keras.Input((3,)), L.BatchNormalization()])
@@ -427,3 +449,165 @@ def test_quantizers_for_the_coder_make_layers_too(tmp_path, quantizer):
     ks.export(small, tmp_path / "m.h5")
     loaded = ks.load_model(tmp_path / "m.h5")
     np.testing.assert_array_equal(np.asarray(loaded(x)), expected)
+
+
+def trained(seed=0):
+    """A model of layers whose inputs are alike, and inputs."""
+    rng = np.random.default_rng(seed)
+    layers = [L.Dense(16, activation="relu", name="a"), L.Dense(16, name="b")]
+    norm = L.BatchNormalization(name="norm")
+    model = keras.Sequential(
+        [keras.Input((8,)), *layers, norm, L.ReLU(), L.Dense(3, name="c")]
+    )
+    models.randomize(model)
+    norm.moving_variance.assign(np.ones(16))
+    x = rng.normal(size=(96, 3)) @ rng.normal(size=(3, 8))
+    return model, x.astype("float32")
+
+
+def mean_square(first, second):
+    return float(np.mean((np.asarray(first) - np.asarray(second)) ** 2))
+
+
+def test_calibration_lowers_the_error_and_the_report_follows_it():
+    model, x = trained()
+    model.compile("sgd", "mse", run_eagerly=True)
+    y = np.zeros((96, 3), "float32")
+    before = state(model)
+    rounded, _ = ks.quantize(model, bits=3)
+    small, report = ks.quantize(model, bits=3, calibration=x, validate=(x, y))
+    assert same_state(state(model), before)
+    assert mean_square(small(x), model(x)) < 0.5 * mean_square(
+        rounded(x), model(x)
+    )
+    totals = report.totals
+    assert "reconstruct" in totals["method"]
+    assert totals["output_snr_db"] > totals["output_snr_db_round"] + 3
+    assert totals["loss_before"] == model.evaluate(x, y, verbose=0)
+    assert totals["loss_after"] == small.evaluate(x, y, verbose=0)
+    assert "loss_round" in totals and "loss_reconstruct" in totals
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_units_are_chosen_by_name():
+    model, x = trained()
+    small, report = ks.quantize(
+        model, bits=4, calibration=x, method=["fold_batch_norm", "reconstruct"]
+    )
+    assert report.totals["method"] == "fold_batch_norm, reconstruct"
+    assert type(small.get_layer("norm")) is L.Identity
+    assert mean_square(small(x), model(x)) < 0.05 * np.var(np.asarray(model(x)))
+    plain, report = ks.quantize(model, bits=4, calibration=x, method="round")
+    rounded, _ = ks.quantize(model, bits=4)
+    assert same_state(state(plain), state(rounded))
+
+
+def test_bits_by_regex():
+    model, _ = trained()
+    small, report = ks.quantize(model, bits={"a|c": 8, "b": 3})
+    assert [row["bits"] for row in report.rows] == [8, 3, 8]
+    assert small.get_layer("b").kernel_quantizer.bits == 3
+    _, report = ks.quantize(model, bits={"b": 2, "a/": 4})
+    assert [row["layer"] for row in report.rows] == ["a", "b"]
+    assert report.skipped == (
+        {"path": "c/kernel", "reason": "not matched by a regex of `bits`"},
+    )
+    with pytest.raises(NoKernelMatchedError, match=r"Received: 'nowhere'"):
+        ks.quantize(model, bits={"nowhere": 4, "": 8})
+    with pytest.raises(SqueezeError, match=r"Received: AbsMaxQuantizer"):
+        ks.quantize(model, bits={"": 4}, quantizer=AbsMaxQuantizer())
+
+
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_average_bits_give_each_layer_its_own(calibrated):
+    model, x = trained()
+    kernel = model.get_layer("b").kernel
+    kernel.assign(np.sign(kernel.numpy()))
+    data = {"calibration": x, "method": "round"} if calibrated else {}
+    _, report = ks.quantize(model, average_bits=4.5, **data)
+    bits = {row["layer"]: row["bits"] for row in report.rows}
+    assert report.totals["bits_per_weight"] <= 4.5
+    assert bits["b"] < 3 < min(bits["a"], bits["c"])
+    with pytest.raises(SqueezeError, match=r"Received: average_bits=0.5"):
+        ks.quantize(model, average_bits=0.5)
+    with pytest.raises(SqueezeError, match=r"also bits={'': 3}"):
+        ks.quantize(model, bits={"": 3}, average_bits=4)
+
+
+def test_a_model_is_changed_in_place_and_its_training_goes_on():
+    model, x = trained()
+    y = np.zeros((96, 3), "float32")
+    model.compile("adam", "mse", run_eagerly=True)
+    model.fit(x, y, batch_size=48, verbose=0)
+    bias = model.get_layer("c").bias
+    kept = np.asarray(
+        model.optimizer._momentums[model.optimizer._get_variable_index(bias)]
+    )
+    expected, _ = ks.quantize(
+        model, bits=4, calibration=x, method=["fold_batch_norm", "reconstruct"]
+    )
+    same, _ = ks.quantize(
+        model,
+        bits=4,
+        calibration=x,
+        method=["fold_batch_norm", "reconstruct"],
+        inplace=True,
+    )
+    assert same is model and type(model.get_layer("norm")) is L.Identity
+    assert same_state(state(model), state(expected))
+    optimizer = model.optimizer
+    index = optimizer._get_variable_index(bias)
+    np.testing.assert_array_equal(optimizer._momentums[index], kept)
+    assert int(optimizer.iterations) == 2
+    codes = model.get_layer("a").quantized_kernel().codes
+    model.fit(x, y, batch_size=48, verbose=0)
+    np.testing.assert_array_equal(
+        model.get_layer("a").quantized_kernel().codes, codes
+    )
+    assert int(optimizer.iterations) == 4
+    assert not np.array_equal(
+        model.get_layer("c").bias, expected.layers[-1].bias
+    )
+
+
+@pytest.mark.parametrize("kind", ["subclassed", "nested", "attention"])
+def test_models_of_all_kinds_change_in_place(kind):
+    model, x = models.make(kind)
+    model(x)
+    expected, _ = ks.quantize(model, bits=4)
+    assert ks.quantize(model, bits=4, inplace=True)[0] is model
+    assert equal(outputs(model, x), outputs(expected, x))
+
+
+def test_a_model_that_cannot_be_copied_changes_in_place():
+    model = Closed(L.Dense(2))
+    x = np.ones((1, 3), "float32")
+    model(x)
+    _, report = ks.quantize(model, bits=8, inplace=True)
+    assert [row["class"] for row in report.rows] == ["QuantizedDense"]
+    assert type(model.layer).__name__ == "QuantizedDense"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"calibration": np.zeros((0, 8))}, r"at least one sample"),
+        ({"calibration": np.zeros((4, 7))}, r"shape \(None, 8\)"),
+        ({"method": "best"}, r"Received: method='best'"),
+        ({"method": ["reconstruct"]}, r"Received: None"),
+        ({"bits": {}}, r"Received: bits={}"),
+        ({"bits": {"a": 9}}, r"Received: bits=9"),
+        (
+            {"granularity": "per_group", "group_size": 0},
+            r"Received: group_size=0",
+        ),
+        ({"validate": (1, 2)}, r"uncompiled model"),
+    ],
+)
+def test_bad_arguments_change_nothing_in_place(arguments, message):
+    model, _ = trained()
+    before, classes = state(model), [type(layer) for layer in model.layers]
+    with pytest.raises(SqueezeError, match=message):
+        ks.quantize(model, inplace=True, **arguments)
+    assert same_state(state(model), before)
+    assert [type(layer) for layer in model.layers] == classes
