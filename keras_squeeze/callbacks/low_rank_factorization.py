@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import keras
@@ -10,20 +9,15 @@ from keras.src.utils import io_utils
 
 from keras_squeeze import schedules
 from keras_squeeze.callbacks.kernel_regularization import KernelRegularization
+from keras_squeeze.callbacks.live_surgery import LiveSurgery, check_count
 from keras_squeeze.errors import SqueezeError
 from keras_squeeze.factorizing.live_factorization import LiveFactorization
 from keras_squeeze.factorizing.planning import check_arguments
 from keras_squeeze.low_rank.kernel_info import Choice, Skip
-from keras_squeeze.masking.callback_order import (
-    find_callbacks,
-    warn_of_savers_before,
-)
-from keras_squeeze.masking.step_counter import StepCounter
 from keras_squeeze.surgery.layer_tree import Filters
-from keras_squeeze.surgery.structure_state import find_backup
 
 
-class LowRankFactorization(keras.callbacks.Callback):
+class LowRankFactorization(LiveSurgery):
     """Replaces kernels by products of smaller ones inside a running `fit`.
 
     At its epoch or step every matched layer becomes its low-rank class in
@@ -130,111 +124,26 @@ class LowRankFactorization(keras.callbacks.Callback):
         seed: int = 0,
         verbose: int = 0,
     ) -> None:
-        super().__init__()
         check_arguments(rank, energy, budget, method, min_saving)
-        _check_count("begin_epoch", begin_epoch, 0)
-        _check_count("begin_step", begin_step, 0)
-        _check_count("frequency", frequency, 1)
+        super().__init__(begin_epoch, begin_step, filters, verbose)
+        if frequency is not None:
+            check_count("frequency", frequency, 1)
         if moments not in ("project", "reset"):
             raise SqueezeError(
                 "Expected `moments` to be 'project' or 'reset'. Received: "
                 f"moments={moments!r}"
             )
         self.rank, self.energy, self.budget = rank, energy, budget
-        self.method, self.filters = method, filters
-        self.begin_epoch, self.begin_step = begin_epoch, begin_step
+        self.method = method
         self.schedule = None if schedule is None else schedules.get(schedule)
         self.frequency, self.min_saving = frequency, min_saving
         self.regularizer = keras.regularizers.get(regularizer)
-        self.moments, self.seed, self.verbose = moments, seed, verbose
-        #: The `LiveFactorization` of the training that runs or ran last.
-        self.live: LiveFactorization | None = None
+        self.moments, self.seed = moments, seed
         self._preparation: KernelRegularization | None = None
-        self._steps: StepCounter | None = None
-        self._first_batch = 0
-        self._epoch = 0
-        self._waits_for_build = False
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Makes the structure again that a backup to be restored has."""
-        model = self._trained_model()
-        warn_of_savers_before(self)
-        self._warn_of_early_stopping()
-        self._close()
-        if self.live is None or self.live.model is not model:
-            alike = find_callbacks(self, LowRankFactorization)
-            self.live = LiveFactorization(
-                model,
-                self.moments == "project",
-                self.seed,
-                alike.index(self) if self in alike else 0,
-            )
-        self.live.begin(find_backup(self))
-        self._prepare()
-        self._steps = None
-
-    def on_epoch_begin(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        """Replaces kernels, or lets ranks fall, if it is time."""
-        self._epoch = epoch
-        live = self._running()
-        if self.begin_step is None and epoch >= self.begin_epoch:
-            # Keras builds some models in their first batch only.
-            self._waits_for_build = not self._trained_model().built
-            if not self._waits_for_build:
-                self._replace()
-        if live.is_done and self.frequency is None:
-            self._truncate()
-
-    def on_train_batch_begin(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        """Begins to count steps, once other callbacks have restored."""
-        self._first_batch = batch
-        if self._steps is None and self._waits_for_steps():
-            self._steps = StepCounter(self._trained_model().optimizer)
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        """Replaces kernels, or lets ranks fall, if it is time."""
-        self._prepare()
-        if self._waits_for_build:
-            self._waits_for_build = False
-            self._replace()
-        if self._steps is None:
-            return
-        before = self._steps.step
-        self._steps.advance(
-            max(1, batch - self._first_batch + 1), [], self._next_step(before)
-        )
-        self._after_step(before, self._steps.step)
-
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
-        """Logs `parameters` and `effective_rank`."""
-        if logs is not None:
-            logs.update(self._running().figures(self.filters))
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Takes off what was attached; the low-rank layers stay."""
-        if self.live is not None and not self.live.is_done:
-            warnings.warn(
-                f"{type(self).__name__}: the training ended before kernels "
-                f"were to be replaced. Received: begin_epoch="
-                f"{self.begin_epoch}, begin_step={self.begin_step}",
-                stacklevel=2,
-            )
-        self._close()
-
-    def _close(self) -> None:
-        if self._preparation is not None:
-            self._preparation.detach()
-            self._preparation = None
-        if self.live is not None:
-            self.live.end()
+    def _make_live(self, model: Any, number: int) -> LiveFactorization:
+        carry = self.moments == "project"
+        return LiveFactorization(model, carry, self.seed, number)
 
     def _prepare(self) -> None:
         """Puts the regularizer on, once, as soon as there are kernels."""
@@ -247,13 +156,20 @@ class LowRankFactorization(keras.callbacks.Callback):
         )
         self._preparation.attach()
 
+    def _close(self) -> None:
+        self._end_preparation()
+        super()._close()
+
+    def _end_preparation(self) -> None:
+        if self._preparation is not None:
+            self._preparation.detach()
+            self._preparation = None
+
     def _replace(self) -> None:
         live = self._running()
         if live.is_done:
             return
-        if self._preparation is not None:
-            self._preparation.detach()
-            self._preparation = None
+        self._end_preparation()
         live.factorize(
             self.rank,
             self.energy,
@@ -267,6 +183,23 @@ class LowRankFactorization(keras.callbacks.Callback):
                 line = f"{type(self).__name__}: {path}: {_described(choice)}"
                 io_utils.print_msg(line)
 
+    def _begin_next_epoch(self) -> None:
+        if self.frequency is None:
+            self._truncate()
+
+    def _next_step_after(self, step: int) -> int | None:
+        if self.frequency is None or self.schedule is None:
+            return None
+        return (step // self.frequency + 1) * self.frequency
+
+    def _after_step(self, before: int, after: int) -> None:
+        every = self.frequency
+        if every is not None and after // every > before // every:
+            self._truncate()
+
+    def _after_replacement(self) -> None:
+        self._truncate()
+
     def _truncate(self) -> None:
         if self.schedule is None:
             return
@@ -278,60 +211,7 @@ class LowRankFactorization(keras.callbacks.Callback):
     def _time(self) -> float:
         if getattr(self.schedule, "unit", "steps") == "epochs":
             return float(self._epoch)
-        steps = self._steps or StepCounter(self._trained_model().optimizer)
-        return float(steps.step)
-
-    def _waits_for_steps(self) -> bool:
-        waits = self.begin_step is not None and not self._running().is_done
-        return waits or (
-            self.schedule is not None and self.frequency is not None
-        )
-
-    def _next_step(self, step: int) -> int | None:
-        if not self._running().is_done:
-            return self.begin_step
-        if self.frequency is None or self.schedule is None:
-            return None
-        return (step // self.frequency + 1) * self.frequency
-
-    def _after_step(self, before: int, after: int) -> None:
-        if not self._running().is_done:
-            if self.begin_step is not None and after >= self.begin_step:
-                self._replace()
-                self._truncate()
-            return
-        every = self.frequency
-        if every is not None and after // every > before // every:
-            self._truncate()
-
-    def _warn_of_early_stopping(self) -> None:
-        for other in find_callbacks(self, keras.callbacks.EarlyStopping):
-            begins = self.begin_epoch if self.begin_step is None else 0
-            if other.restore_best_weights and other.start_from_epoch < begins:
-                warnings.warn(
-                    f"{type(self).__name__}: weights kept from before the "
-                    "kernels are replaced cannot be restored. Expected "
-                    f"EarlyStopping(start_from_epoch={begins}) or later. "
-                    f"Received: start_from_epoch={other.start_from_epoch}",
-                    stacklevel=2,
-                )
-
-    def _trained_model(self) -> Any:
-        if self.model is None:
-            raise SqueezeError(
-                "Expected a model: pass the callback to `model.fit(callbacks="
-                "[...])`, or call `set_model(model)` first. Received: "
-                "model=None"
-            )
-        return self.model
-
-    def _running(self) -> LiveFactorization:
-        if self.live is None:
-            raise SqueezeError(
-                "Expected `on_train_begin()` before any other method of "
-                f"{type(self).__name__}. Received: no training"
-            )
-        return self.live
+        return float(self._step())
 
 
 def _described(choice: Choice | Skip) -> str:
@@ -342,13 +222,3 @@ def _described(choice: Choice | Skip) -> str:
         f"{choice.method}, rank {ranks}, {choice.parameters:,} parameters "
         f"instead of {choice.parameters_before:,} ({-choice.saving:.1%})"
     )
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if value is None and name != "begin_epoch":
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise SqueezeError(
-            f"Expected `{name}` to be an integer of at least {least}. "
-            f"Received: {name}={value!r}"
-        )

@@ -6,8 +6,16 @@ from typing import Any
 
 import keras
 
-from keras_squeeze.errors import SqueezeError, UnbuiltModelError
-from keras_squeeze.masking.callback_order import warn_of_savers_before
+from keras_squeeze.callbacks.live_surgery import LiveSurgery
+from keras_squeeze.errors import (
+    NoKernelMatchedError,
+    SqueezeError,
+    UnbuiltModelError,
+)
+from keras_squeeze.masking.callback_order import (
+    find_callbacks,
+    warn_of_savers_before,
+)
 from keras_squeeze.masking.kernel_mask import sparsity_under_masks
 from keras_squeeze.masking.plan import make_plan
 from keras_squeeze.masking.pruner import Pruner
@@ -128,6 +136,7 @@ class Pruning(keras.callbacks.Callback):
         self.pruner: Pruner | None = None
         self._first_batch = 0
         self._epoch_began_at: int | None = None
+        self._waits_for_kernels = False
 
     @property
     def schedule(self) -> Any:
@@ -170,6 +179,7 @@ class Pruning(keras.callbacks.Callback):
         if self.pruner is not None:
             self.pruner.detach()
         self._epoch_began_at = None
+        self._waits_for_kernels = False
         self.pruner = Pruner.from_plan(
             model,
             self.plan,
@@ -183,6 +193,11 @@ class Pruning(keras.callbacks.Callback):
         except UnbuiltModelError:
             # Keras builds it in the first batch; the masks come after that.
             return
+        except NoKernelMatchedError:
+            if not find_callbacks(self, LiveSurgery):
+                raise
+            # All kernels are codes; training on their grids makes floats.
+            self._waits_for_kernels = True
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -190,6 +205,9 @@ class Pruning(keras.callbacks.Callback):
         """Recovers the masks in force, once other callbacks have restored."""
         self._first_batch = batch
         pruner = self._running_pruner()
+        if self._waits_for_kernels:
+            self._waits_for_kernels = False
+            pruner.attach()
         pruner.before_batch()
         if self._epoch_began_at is None and pruner.steps_per_epoch is None:
             self._epoch_began_at = pruner.read_step()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_squeeze.codecs.dtypes import dtype_from_name
 from keras_squeeze.errors import NoKernelMatchedError
@@ -14,13 +15,16 @@ from keras_squeeze.factorizing.positions import output_positions
 from keras_squeeze.layers.canonical_kernels import kernel_info_arguments
 from keras_squeeze.layers.low_rank_conversion import reason_not_factorizable
 from keras_squeeze.layers.low_rank_layer import LowRankLayer
+from keras_squeeze.layers.quantized_kernel import QuantizedKernel
 from keras_squeeze.low_rank import decompositions
 from keras_squeeze.low_rank.kernel_info import KernelInfo, Skip
 from keras_squeeze.surgery.layer_tree import (
     Filters,
     Kernel,
     find_kernels,
+    kernel_attributes,
     matches,
+    to_numpy,
     walk_layers,
 )
 
@@ -39,7 +43,10 @@ class Candidate:
 
 
 def select_candidates(
-    model: Any, filters: Filters, method: Any = "auto"
+    model: Any,
+    filters: Filters,
+    method: Any = "auto",
+    keep_sparsity: bool = False,
 ) -> tuple[list[Candidate], list[Skip]]:
     """Finds the layers to choose ranks for.
 
@@ -49,6 +56,8 @@ def select_candidates(
             `layer -> bool`.
         method: `"auto"`, or what `decompositions.get` takes. Defaults to
             `"auto"`.
+        keep_sparsity: Boolean. Whether weights that are zero count as saved
+            already. Defaults to `False`.
 
     Returns:
         Tuple of the list of `Candidate` and a list of `Skip`, why the other
@@ -64,7 +73,12 @@ def select_candidates(
         path: reason_not_factorizable(kernel.layer, name)
         for path, kernel in found.items()
     }
-    reasons |= dict.fromkeys(_low_rank_paths(model), "already factorized")
+    reasons |= dict.fromkeys(
+        _paths_of(model, LowRankLayer), "already factorized"
+    )
+    reasons |= dict.fromkeys(
+        _paths_of(model, QuantizedKernel), "quantized: its codes are kept"
+    )
     candidates = [path for path in found if reasons[path] is None]
     matched = [path for path in candidates if matches(filters, found[path])]
     if not matched:
@@ -72,7 +86,11 @@ def select_candidates(
     for path in set(candidates).difference(matched):
         reasons[path] = "not matched by `filters`"
     positions = output_positions(model)
-    return [_candidate(path, found[path], positions) for path in matched], [
+    chosen = [
+        _candidate(path, found[path], positions, keep_sparsity)
+        for path in matched
+    ]
+    return chosen, [
         Skip(path, reason)
         for path, reason in reasons.items()
         if reason is not None
@@ -88,25 +106,39 @@ def _kernels(model: Any) -> dict[str, Kernel]:
         for factor in layer.factors
     }
     found: dict[str, Kernel] = {}
+    if _has_only_quantized(model):
+        return found
     for kernel in find_kernels(model):
         if id(kernel.layer) not in factors:
             found.setdefault(kernel.path.rpartition("/")[0], kernel)
     return found
 
 
-def _low_rank_paths(model: Any) -> Iterator[str]:
+def _has_only_quantized(model: Any) -> bool:
+    holders = [x for _, x in walk_layers(model) if kernel_attributes(x)]
+    return bool(holders) and all(
+        isinstance(layer, QuantizedKernel) for layer in holders
+    )
+
+
+def _paths_of(model: Any, kind: type) -> Iterator[str]:
     for path, layer in walk_layers(model):
-        if isinstance(layer, LowRankLayer):
+        if isinstance(layer, kind):
             yield path
 
 
 def _candidate(
-    path: str, kernel: Kernel, positions: Mapping[int, int]
+    path: str,
+    kernel: Kernel,
+    positions: Mapping[int, int],
+    keep_sparsity: bool,
 ) -> Candidate:
+    values = to_numpy(kernel.variable) if keep_sparsity else None
     info = KernelInfo(
         path,
         positions=positions.get(id(kernel.layer)),
         itemsize=itemsize(kernel.variable),
+        nonzero=None if values is None else int(np.count_nonzero(values)),
         **kernel_info_arguments(kernel.layer),
     )
     return Candidate(kernel, info)

@@ -45,6 +45,7 @@ def factorize(
     filters: Filters = None,
     min_saving: float = 0.1,
     seed: int = 0,
+    keep_sparsity: bool = True,
 ) -> tuple[Any, Report]:
     """Makes a copy of a model whose kernels are products of smaller ones.
 
@@ -91,6 +92,10 @@ def factorize(
             must save to be factorized. Defaults to `0.1`: two layers
             of hardly fewer multiplications take longer than one.
         seed: Integer. For methods that begin at random. Defaults to `0`.
+        keep_sparsity: Boolean. Whether weights that are zero, as pruning
+            leaves them, count as saved already: factors have no zeros, so a
+            sparse kernel is left unless they have fewer weights than it has
+            that are not zero. Defaults to `True`.
 
     Returns:
         Tuple of the new model and a `Report` with a row a layer; `error` is
@@ -122,7 +127,14 @@ def factorize(
         [Denton et al., 2014](https://arxiv.org/abs/1404.0736)
     """
     planned = plan_layers(
-        model, rank, energy, budget, method, filters, min_saving
+        model,
+        rank,
+        energy,
+        budget,
+        method,
+        filters,
+        min_saving,
+        keep_sparsity,
     )
     copy = replicate(model)
     layers = dict(walk_layers(copy))

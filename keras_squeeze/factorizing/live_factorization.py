@@ -181,6 +181,8 @@ class LiveFactorization:
             ModelMismatchError: If a layer is missing or cannot have it.
         """
         layers = dict(walk_layers(self.model))
+        # Other surgery may have left entries of its own.
+        structure = [entry for entry in structure if "method" in entry]
         changes = [
             change
             for entry in structure

@@ -76,6 +76,7 @@ def plan_layers(
     method: Any = "auto",
     filters: Filters = None,
     min_saving: float = 0.0,
+    keep_sparsity: bool = False,
 ) -> list[Planned]:
     """Decides for every layer with a kernel whether and how to factorize it.
 
@@ -92,6 +93,8 @@ def plan_layers(
         filters: Optional regex searched in the kernel's path, or callable
             `layer -> bool`. Defaults to `None`, all.
         min_saving: Float in [0, 1). Defaults to `0.0`.
+        keep_sparsity: Boolean. Whether factors must have fewer weights than a
+            kernel has that are not zero. Defaults to `False`.
 
     Returns:
         List of tuples of a layer's path, the layer, and a `Choice` or a
@@ -109,7 +112,7 @@ def plan_layers(
     check_built(model)
     order = {path: i for i, (path, _) in enumerate(walk_layers(model))}
     layers = dict(walk_layers(model))
-    candidates, skips = select_candidates(model, filters, method)
+    candidates, skips = select_candidates(model, filters, method, keep_sparsity)
     decided: list[Choice | Skip] = [*skips]
     if budget is not None:
         decided += _within(model, candidates, budget, method, min_saving)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,12 +22,8 @@ from keras_squeeze.layers.low_rank_conversion import (
 from keras_squeeze.layers.low_rank_layer import LowRankLayer
 from keras_squeeze.low_rank import decompositions
 from keras_squeeze.low_rank.bonds import map_moments
+from keras_squeeze.surgery.live_change import change_live
 from keras_squeeze.surgery.moment_projection import map_slots, read_slots
-from keras_squeeze.surgery.optimizer_migration import (
-    migrate_optimizer,
-    renew_functions,
-)
-from keras_squeeze.surgery.structure_version import mark_changed
 
 Array = NDArray[Any]
 Slots = dict[str, list[Array]]
@@ -136,20 +131,14 @@ def apply_replacements(model: Any, changes: Iterable[Replacement]) -> None:
         model: The `keras.Model`, compiled or not.
         changes: Iterable of `Replacement`.
     """
-    slots: dict[int, dict[str, Array]] = {}
-    with _scope(model):
+
+    def convert() -> dict[int, dict[str, Array]]:
+        slots: dict[int, dict[str, Array]] = {}
         for change in changes:
-            conversion = _convert(change)
-            slots |= _slots_by_variable(change, conversion.added)
-        optimizer = _optimizer(model)
-        if optimizer is not None:
-            migrate_optimizer(
-                optimizer,
-                model.trainable_variables,
-                lambda name, variable: slots.get(id(variable), {}).get(name),
-            )
-    renew_functions(model)
-    mark_changed(model)
+            slots |= _slots_by_variable(change, _convert(change).added)
+        return slots
+
+    change_live(model, convert)
 
 
 def _convert(change: Replacement) -> Any:
@@ -171,8 +160,3 @@ def _slots_by_variable(
 
 def _optimizer(model: Any) -> Any:
     return getattr(model, "optimizer", None)
-
-
-def _scope(model: Any) -> Any:
-    strategy = getattr(model, "distribute_strategy", None)
-    return contextlib.nullcontext() if strategy is None else strategy.scope()

@@ -186,6 +186,8 @@ def reason_not_saving(
         f"{choice.method} at rank {ranks} takes {choice.parameters:,} "
         f"parameters instead of {choice.parameters_before:,}"
     )
+    if info.nonzero is not None:
+        text += f", of which {info.nonzero:,} are not zero"
     if info.kind != "embedding":
         text += (
             f" and {choice.macs:,} multiply-adds a position instead of "

@@ -27,6 +27,9 @@ class KernelInfo:
         positions: Optional integer. How many positions the output has for one
             sample; a budget in FLOPs needs it.
         itemsize: Integer. Bytes of one weight. Defaults to `4`.
+        nonzero: Optional integer. How many weights are not zero, for a kernel
+            whose factors must have fewer weights than that. Defaults to
+            `None`: fewer than the kernel has.
 
     Raises:
         SqueezeError: If the kind is unknown, or the shape not one of it.
@@ -43,6 +46,7 @@ class KernelInfo:
     dilations: tuple[int, ...] | None = None
     positions: int | None = None
     itemsize: int = 4
+    nonzero: int | None = None
 
     def __post_init__(self) -> None:
         is_conv = self.kind == "conv"
@@ -58,6 +62,11 @@ class KernelInfo:
     def size(self) -> int:
         """The number of weights."""
         return math.prod(self.shape)
+
+    @property
+    def weights_to_beat(self) -> int:
+        """The number of weights that factors must stay below."""
+        return self.size if self.nonzero is None else self.nonzero
 
     @property
     def macs(self) -> int:

@@ -53,8 +53,8 @@ def saves(info: KernelInfo, prices: tuple[int, int], min_saving: float) -> bool:
     """
     parameters, macs = prices
     faster = info.kind == "embedding" or macs < info.macs
-    least = parameters <= (1 - min_saving) * info.size
-    return faster and least and parameters < info.size
+    least = parameters <= (1 - min_saving) * info.weights_to_beat
+    return faster and least and parameters < info.weights_to_beat
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
