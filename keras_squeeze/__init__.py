@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "artifact",
+    "calibration",
     "callbacks",
     "codecs",
     "constraints",
@@ -22,6 +23,7 @@ _SUBMODULES = (
     "low_rank",
     "pruning",
     "quantizers",
+    "recovery",
     "regularizers",
     "report",
     "saving",
@@ -48,6 +50,7 @@ __all__ = ["__version__", *_SUBMODULES, *_NAMES]
 
 if TYPE_CHECKING:
     from keras_squeeze import artifact as artifact
+    from keras_squeeze import calibration as calibration
     from keras_squeeze import callbacks as callbacks
     from keras_squeeze import codecs as codecs
     from keras_squeeze import constraints as constraints
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
     from keras_squeeze import low_rank as low_rank
     from keras_squeeze import pruning as pruning
     from keras_squeeze import quantizers as quantizers
+    from keras_squeeze import recovery as recovery
     from keras_squeeze import regularizers as regularizers
     from keras_squeeze import report as report
     from keras_squeeze import saving as saving
@@ -97,6 +101,7 @@ def __dir__() -> list[str]:
 def _register_with_keras(_module: Any) -> None:
     """Makes our layers known to `keras.models.load_model`."""
     importlib.import_module("keras_squeeze.layers")
+    importlib.import_module("keras_squeeze.recovery")
     importlib.import_module("keras_squeeze.regularizers")
     importlib.import_module("keras_squeeze.saving.squeezed_model")
 

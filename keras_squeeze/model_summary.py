@@ -15,6 +15,7 @@ from keras_squeeze.artifact import Artifact
 from keras_squeeze.codecs.profiles import check_profile
 from keras_squeeze.errors import NoKernelMatchedError
 from keras_squeeze.layers.quantized_kernel import QuantizedKernel
+from keras_squeeze.layers.stored_kernel import StoredKernel
 from keras_squeeze.pruning.recognition import recognize
 from keras_squeeze.report import Report
 from keras_squeeze.saving.draft import Draft
@@ -99,13 +100,17 @@ def _weights(model: Any) -> Iterator[_Weight]:
     variables = named_variables(model)
     weights = {id(variable) for variable in model.weights}
     axes = _channel_axes(model)
-    quantized = _quantized_layers(model)
+    quantized = _quantized_kernels(model)
     paths = {id(variable): path for path, variable in variables.items()}
-    scales = {id(layer.scale_variable) for layer in quantized.values()}
+    parts = {
+        id(variable)
+        for stored in quantized.values()
+        for variable in stored.variables.values()
+    }
     for path, variable in variables.items():
         if id(variable) in quantized:
             yield _quantized(path, quantized[id(variable)], paths)
-        elif id(variable) in weights - scales:
+        elif id(variable) in weights - parts:
             values = to_numpy(variable)
             yield _Weight(
                 path=path,
@@ -125,24 +130,27 @@ def _channel_axes(model: Any) -> dict[int, tuple[int, ...]]:
     return {id(kernel.variable): channel_axis(kernel) for kernel in kernels}
 
 
-def _quantized_layers(model: Any) -> dict[int, Any]:
+def _quantized_kernels(model: Any) -> dict[int, StoredKernel]:
     return {
-        id(layer.codes_variable): layer
+        id(layer.stored(name).part("codes")): layer.stored(name)
         for _, layer in walk_layers(model)
-        if isinstance(layer, QuantizedKernel) and layer.built
+        if isinstance(layer, QuantizedKernel)
+        for name in layer.layouts
     }
 
 
-def _quantized(path: str, layer: Any, paths: dict[int, str]) -> _Weight:
-    codes, scale = layer.codes_variable, layer.scale_variable
+def _quantized(
+    path: str, stored: StoredKernel, paths: dict[int, str]
+) -> _Weight:
+    layout, variables = stored.layout, list(stored.variables.values())
     folder, slash, _ = path.rpartition("/")
     return _Weight(
-        path=f"{folder}{slash}{layer.kernel_name}",
-        variables=(path, paths[id(scale)]),
-        values=layer.quantized_kernel().codes,
-        bits=layer.kernel_quantizer.bits,
-        num_bytes=to_numpy(codes).nbytes + to_numpy(scale).nbytes,
-        channel_axis=layer.layout.channel_axis,
+        path=f"{folder}{slash}{layout.name}",
+        variables=tuple(paths[id(variable)] for variable in variables),
+        values=stored.tensor().dequantize(),
+        bits=layout.quantizer.bits,
+        num_bytes=sum(to_numpy(variable).nbytes for variable in variables),
+        channel_axis=layout.channel_axis,
     )
 
 

@@ -136,9 +136,8 @@ def _quantizer(args: argparse.Namespace) -> Any:
         return None
     from keras_squeeze.surgery.kernel_quantization import choose_quantizer
 
-    granularity = args.granularity or "per_channel"
     return choose_quantizer(
-        args.quantizer, args.bits, granularity, args.group_size
+        args.quantizer, args.bits, args.granularity, args.group_size
     )
 
 

@@ -90,20 +90,35 @@ def expand_groups(scale: Any, group_size: int | None, count: int) -> Any:
     return ops.repeat(scale, group_size, axis=-1)[..., :count]
 
 
-def scaled(codes: Any, scale: Any, dtype: str) -> Any:
-    """Multiplies codes with scales of a shape that broadcasts.
+def working_dtype(dtype: str, has_codebook: bool) -> str:
+    """The dtype in which a kernel of some dtype is computed.
 
-    The product is exact in float32 and rounded once in bfloat16. The scale of
-    a kernel may lie outside the range of float16, so that dtype comes last.
+    Codes and the scales of a uniform grid have 8 significant bits, so their
+    product is rounded once in bfloat16; the entries of a codebook have more.
+    The scale of a kernel may lie outside the range of float16.
 
     Args:
-        codes: int8 tensor.
+        dtype: String. The kernel's dtype.
+        has_codebook: Boolean. Whether its codes are entries of a codebook.
+
+    Returns:
+        String.
+    """
+    wide = ("float16", "bfloat16") if has_codebook else ("float16",)
+    return "float32" if dtype in wide else dtype
+
+
+def scaled(levels: Any, scale: Any, working: str, dtype: str) -> Any:
+    """Multiplies with scales of a shape that broadcasts.
+
+    Args:
+        levels: Tensor: codes, or what they stand for before scaling.
         scale: float32 tensor.
+        working: String. The dtype to multiply in.
         dtype: String. The dtype of the result.
 
     Returns:
         float tensor.
     """
-    working = "float32" if dtype == "float16" else dtype
-    product = ops.cast(codes, working) * ops.cast(scale, working)
+    product = ops.cast(levels, working) * ops.cast(scale, working)
     return ops.cast(product, dtype)

@@ -1,26 +1,29 @@
-"""How a quantized kernel lies in a layer's two variables."""
+"""How a quantized kernel lies in a layer's variables."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_squeeze import quantizers
 from keras_squeeze.errors import SqueezeError
 from keras_squeeze.quantizers import QuantizedTensor, Quantizer
+from keras_squeeze.quantizers.fixed_codebooks import fixed_codebook
 from keras_squeeze.quantizers.layout import canonical_shape, group_count
 from keras_squeeze.quantizers.packing import packed_size
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelLayout:
-    """Shapes and order of the codes and the scale of one kernel.
+    """Shapes and order of what one kernel is stored as.
 
     Args:
-        name: String. The kernel's name, `"kernel"` or `"embeddings"`.
+        name: String. The kernel's name, as `"kernel"` or `"embeddings"`.
         shape: Tuple of integers. The kernel's shape.
         channel_axis: Ascending tuple of the axes that index its channels.
         channels_first: Boolean. Whether the codes are stored with those axes
@@ -75,8 +78,20 @@ class KernelLayout:
         """Shape of the codes in storage order."""
         return tuple(self.shape[i] for i in self.order)
 
+    @property
+    def codebook(self) -> NDArray[np.float32] | None:
+        """The quantizer's fixed codebook, one row; `None` if it has none."""
+        name = self.quantizer.codebook_name
+        if name is None:
+            return None
+        return fixed_codebook(name, self.quantizer.bits)[None, :]
+
+    def variable_name(self, part: str) -> str:
+        """Name of the variable that holds `"codes"`, `"scale"`, ..."""
+        return f"{self.name}_{part}"
+
     def variables(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and dtype of the two variables by name, codes first.
+        """Shape and dtype of the kernel's variables by name, codes first.
 
         Returns:
             Dictionary of name to pair of shape and dtype.
@@ -85,14 +100,17 @@ class KernelLayout:
         if self.width < 8:
             codes = ((packed_size(self.count, self.width),), "uint8")
         channels, rest = canonical_shape(self.shape, self.axis)
-        groups = group_count(rest, self.quantizer.group_size)
-        return {
-            f"{self.name}_codes": codes,
-            f"{self.name}_scale": ((channels, groups), "float32"),
-        }
+        scales = (channels, group_count(rest, self.quantizer.group_size))
+        parts = {"codes": codes, "scale": (scales, "float32")}
+        if self.quantizer.affine:
+            parts["zero_point"] = (scales, "int16")
+        rows = self.quantizer.codebook_rows(channels)
+        if rows:
+            parts["codebook"] = ((rows, 2**self.quantizer.bits), "float32")
+        return {self.variable_name(part): spec for part, spec in parts.items()}
 
     def values(self, tensor: QuantizedTensor | None) -> dict[str, Any]:
-        """The values of the two variables for a quantized kernel.
+        """The values of the variables for a quantized kernel.
 
         Args:
             tensor: `QuantizedTensor` made by a quantizer like this one, or
@@ -102,17 +120,24 @@ class KernelLayout:
             Dictionary of variable name to array.
 
         Raises:
-            SqueezeError: If shape, bits, axis or groups do not fit.
+            SqueezeError: If shape, bits, axis, groups, zero points or
+                codebook do not fit.
         """
+        specs = self.variables()
         if tensor is None:
-            specs = self.variables().items()
-            return {name: np.zeros(*spec) for name, spec in specs}
+            return {name: np.zeros(*spec) for name, spec in specs.items()}
         self._check_fits(tensor)
         codes = np.ascontiguousarray(tensor.codes.transpose(self.order))
         if self.width < 8:
             codes = quantizers.pack_codes(codes, self.width)
-        names = list(self.variables())
-        return {names[0]: codes, names[1]: tensor.scale}
+        parts = {
+            "codes": codes,
+            "scale": tensor.scale,
+            "zero_point": tensor.zero_point,
+            "codebook": tensor.codebook,
+        }
+        named = {self.variable_name(p): value for p, value in parts.items()}
+        return {name: named[name] for name in specs}
 
     def _check_fits(self, tensor: QuantizedTensor) -> None:
         self.check_shape(tensor.shape)
@@ -124,6 +149,30 @@ class KernelLayout:
                 "Expected a quantized kernel with (bits, axis, group_size) "
                 f"{expected}. Received: {found}"
             )
+        if quantizer.affine != (tensor.zero_point is not None):
+            raise SqueezeError(
+                f"Expected a quantized kernel {_with(quantizer.affine)} zero "
+                f"points for {quantizer}. "
+                f"Received: one {_with(not quantizer.affine)} them"
+            )
+        self._check_codebook(tensor.codebook)
+
+    def _check_codebook(self, found: NDArray[np.float32] | None) -> None:
+        fixed = self.codebook
+        name = self.variable_name("codebook")
+        expected = self.variables().get(name, (None,))[0]
+        expected = expected if fixed is None else fixed.shape
+        received = None if found is None else found.shape
+        if expected != received:
+            raise SqueezeError(
+                f"Expected a codebook of shape {expected} for "
+                f"{self.quantizer}. Received: {received}"
+            )
+        if fixed is not None and not np.array_equal(fixed, np.asarray(found)):
+            raise SqueezeError(
+                f"Expected the codebook {self.quantizer.codebook_name!r}. "
+                f"Received: another of shape {fixed.shape}"
+            )
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Raises `SqueezeError` unless a kernel has the shape."""
@@ -133,36 +182,44 @@ class KernelLayout:
                 f"Received: shape {tuple(shape)}"
             )
 
-    def tensor(self, codes: Any, scale: Any) -> QuantizedTensor:
+    def tensor(self, values: Mapping[str, Any]) -> QuantizedTensor:
         """Undoes `values`.
 
         Args:
-            codes: Array, the value of the first variable.
-            scale: Array, the value of the second variable.
+            values: Mapping of variable name to array.
 
         Returns:
             `QuantizedTensor` whose codes have the kernel's shape.
         """
+        codes = values[self.variable_name("codes")]
         if self.width < 8:
             codes = quantizers.unpack_codes(codes, self.width, self.count)
             codes = codes.reshape(self.stored_shape)
+        learned = values.get(self.variable_name("codebook"))
         return QuantizedTensor(
             codes=codes.transpose(self.kernel_order or self.order),
-            scale=scale,
+            scale=values[self.variable_name("scale")],
             bits=self.quantizer.bits,
             axis=self.axis,
             group_size=self.quantizer.group_size,
+            zero_point=values.get(self.variable_name("zero_point")),
+            codebook=self.codebook if learned is None else learned,
         )
 
 
+def _with(there: bool) -> str:
+    return "with" if there else "without"
+
+
 def kernel_layout(
-    target: Any, layer: Any, shape: Any, quantizer: Quantizer
+    target: Any, layer: Any, name: str, shape: Any, quantizer: Quantizer
 ) -> KernelLayout:
     """The layout of a layer's kernel in its quantized class.
 
     Args:
         target: A subclass of `QuantizedKernel`.
         layer: The layer: of that class, or one that is to become it.
+        name: String. The kernel's name.
         shape: The kernel's shape.
         quantizer: `Quantizer`.
 
@@ -171,9 +228,9 @@ def kernel_layout(
     """
     plain = tuple(int(dimension) for dimension in shape)
     return KernelLayout(
-        name=target.kernel_name,
+        name=name,
         shape=plain,
-        channel_axis=target.channel_axis(layer, plain),
+        channel_axis=target.channel_axis(layer, plain, name),
         channels_first=target.channels_first,
         quantizer=quantizer,
     )

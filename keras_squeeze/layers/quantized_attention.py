@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_squeeze.errors import SqueezeError
+from keras_squeeze.layers.class_change import change_class
 from keras_squeeze.layers.conversion import convert_layer
 from keras_squeeze.layers.quantized_kernel import QuantizedKernel
 from keras_squeeze.layers.quantizer_arguments import (
@@ -27,7 +28,7 @@ class QuantizedProjections(keras.layers.Layer):
         *args: What the Keras layer takes.
         kernel_quantizer: String, config or `Quantizer`. Defaults to
             `"absmax"`.
-        bits: Integer from 1 to 8. Defaults to `8`.
+        bits: Integer from 1 to 8. Defaults to the quantizer's own, mostly `8`.
         granularity: String. `"per_tensor"`, `"per_channel"` or
             `"per_group"`. Defaults to `"per_channel"`.
         group_size: Integer, for `"per_group"`. Defaults to `None`.
@@ -46,7 +47,7 @@ class QuantizedProjections(keras.layers.Layer):
         self,
         *args: Any,
         kernel_quantizer: Any = "absmax",
-        bits: int = 8,
+        bits: int | None = None,
         granularity: str = "per_channel",
         group_size: int | None = None,
         projections: Mapping[str, Mapping[str, Any]] | None = None,
@@ -176,9 +177,7 @@ def adopt_projections(attention: Any) -> bool:
     target = _CLASSES.get(type(attention))
     if target is None or not quantized:
         return False
-    attention.__class__ = target
+    change_class(attention, target)
     attention.kernel_quantizer = quantized[0].kernel_quantizer
     attention._requested = None
-    for name in ("build", "quantize"):
-        attention.__dict__.pop(name, None)
     return True

@@ -35,7 +35,9 @@ class QuantizedConv3D(QuantizedKernel, keras.layers.Conv3D):
 
 
 class _QuantizedDepthwise(QuantizedKernel):
-    def channel_axis(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def channel_axis(
+        self, shape: tuple[int, ...], name: str = "kernel"
+    ) -> tuple[int, ...]:
         """Input channel and multiplier: together one output channel."""
         return (len(shape) - 2, len(shape) - 1)
 
@@ -55,7 +57,9 @@ class QuantizedDepthwiseConv2D(
 
 
 class _QuantizedTranspose(QuantizedKernel):
-    def channel_axis(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def channel_axis(
+        self, shape: tuple[int, ...], name: str = "kernel"
+    ) -> tuple[int, ...]:
         """The filters, which lie before the inputs in these kernels."""
         return (len(shape) - 2,)
 

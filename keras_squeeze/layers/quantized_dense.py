@@ -7,6 +7,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_squeeze.layers.code_planes import (
+    product_with_planes,
+    splits_by_units,
+)
 from keras_squeeze.layers.dequantization import computed_after
 from keras_squeeze.layers.scaled_output import ScaledOutput
 
@@ -29,11 +33,15 @@ class QuantizedDense(ScaledOutput, keras.layers.Dense):
     channels_first = True
 
     def call(self, inputs: Any, training: Any = None) -> Any:
-        """Multiplies with the codes, and the result with the scale."""
+        """Multiplies with the levels, and the result with the scale."""
         if not self.scales_output:
             return super().call(inputs)
         with computed_after(inputs):
-            codes = ops.cast(self.stored_codes(), self.compute_dtype)
-            outputs = ops.matmul(inputs, ops.transpose(codes))
-            scale = ops.reshape(self.scale_variable, (-1,))
+            stored = self.stored()
+            if splits_by_units(stored):
+                outputs = product_with_planes(inputs, stored)
+            else:
+                levels = stored.levels(self.compute_dtype)
+                outputs = ops.matmul(inputs, ops.transpose(levels))
+            scale = ops.reshape(stored.part("scale"), (-1,))
             return self.finish(outputs * ops.cast(scale, self.compute_dtype))

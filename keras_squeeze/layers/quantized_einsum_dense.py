@@ -29,11 +29,14 @@ class QuantizedEinsumDense(ScaledOutput, keras.layers.EinsumDense):
 
     channels_first = True
 
-    def channel_axis(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def channel_axis(
+        self, shape: tuple[int, ...], name: str = "kernel"
+    ) -> tuple[int, ...]:
         """The axes of the kernel that the equation keeps in the output.
 
         Args:
             shape: Tuple of integers. The kernel's shape.
+            name: String. The kernel's name. Defaults to `"kernel"`.
 
         Returns:
             Ascending tuple of axes, `()` if the equation keeps none.
@@ -42,15 +45,15 @@ class QuantizedEinsumDense(ScaledOutput, keras.layers.EinsumDense):
         return tuple(i for i, label in enumerate(kernel) if label in output)
 
     def call(self, inputs: Any, training: Any = None) -> Any:
-        """Contracts with the codes, and multiplies the result by the scale."""
+        """Contracts with the levels, and multiplies the result by the scale."""
         if not self.scales_output:
             return super().call(inputs)
         left, kernel, output = _labels(self.equation)
         stored = "".join(kernel[axis] for axis in self.layout.order)
         with computed_after(inputs):
-            codes = ops.cast(self.stored_codes(), self.compute_dtype)
+            levels = self.stored().levels(self.compute_dtype)
             equation = f"{left},{stored}->{output}"
-            outputs = ops.einsum(equation, inputs, codes)
+            outputs = ops.einsum(equation, inputs, levels)
             scale = self._output_scale(kernel, output, len(outputs.shape))
             return self.finish(outputs * ops.cast(scale, self.compute_dtype))
 
@@ -61,7 +64,9 @@ class QuantizedEinsumDense(ScaledOutput, keras.layers.EinsumDense):
         # An ellipsis stands for as many labels as the output has more.
         fill = "." * (rank - len(output.replace("...", "")))
         labels = output.replace("...", fill)
-        scale = ops.reshape(self.scale_variable, list(sizes.values()) or [1])
+        scale = ops.reshape(
+            self.stored().part("scale"), list(sizes.values()) or [1]
+        )
         order = sorted(
             range(len(sizes)), key=lambda i: labels.index([*sizes][i])
         )

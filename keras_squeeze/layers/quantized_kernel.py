@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from typing import Any, ClassVar
 
 import keras
@@ -11,52 +9,37 @@ import numpy as np
 from keras import ops
 
 from keras_squeeze.errors import SqueezeError
-from keras_squeeze.layers.dequantization import (
-    computed_after,
-    expand_groups,
-    scaled,
-    unpack,
-)
-from keras_squeeze.layers.kernel_layout import kernel_layout
+from keras_squeeze.layers.dequantization import computed_after
+from keras_squeeze.layers.held_kernels import held_kernel
+from keras_squeeze.layers.kernel_layout import KernelLayout, kernel_layout
 from keras_squeeze.layers.quantizer_arguments import (
     layer_quantizer,
     quantizer_arguments,
 )
+from keras_squeeze.layers.stored_kernel import Packing, StoredKernel
 from keras_squeeze.quantizers import QuantizedTensor
 
-
-@dataclasses.dataclass(frozen=True)
-class Packing:
-    """How the codes of a layer lie in bytes.
-
-    Args:
-        variable: The `keras.Variable` of packed codes, one-dimensional uint8.
-        width: Integer. Bits a code: 1, 2 or 4.
-        count: Integer. Number of codes.
-    """
-
-    variable: Any
-    width: int
-    count: int
+__all__ = ["Packing", "QuantizedKernel"]
 
 
 class QuantizedKernel(keras.layers.Layer):
-    """Mixin: a Keras layer whose kernel is codes times a scale.
+    """Mixin: a Keras layer whose kernels are codes times scales.
 
-    Stands before a Keras layer in the bases. That layer's `build` asks for a
-    kernel; two frozen variables are made instead, `<kernel>_codes` and
-    `<kernel>_scale`, and the kernel is computed from them where the layer
-    reads it. Codes are int8, or bytes that hold several when they have at
-    most 4 bits. Biases stay as they are and can be trained.
+    Stands before a Keras layer in the bases. That layer's `build` asks for
+    kernels; frozen variables are made instead of each, `<kernel>_codes` and
+    `<kernel>_scale`, with `<kernel>_zero_point` or `<kernel>_codebook` where
+    the quantizer says so, and the kernel is computed from them where the
+    layer reads it. Codes are int8, or bytes that hold several when they have
+    at most 4 bits. Biases stay as they are and can be trained.
 
-    A new layer's kernel is zero: kernels come from `keras_squeeze.quantize`,
-    from a file, or by `assign_kernel`.
+    A new layer's kernels are zero: kernels come from
+    `keras_squeeze.quantize`, from a file, or by `assign_kernel`.
 
     Args:
         *args: What the Keras layer takes.
         kernel_quantizer: String, config or `Quantizer`. Defaults to
             `"absmax"`.
-        bits: Integer from 1 to 8. Defaults to `8`.
+        bits: Integer from 1 to 8. Defaults to the quantizer's own, mostly `8`.
         granularity: String. `"per_tensor"`, `"per_channel"` or
             `"per_group"`. Defaults to `"per_channel"`.
         group_size: Integer, for `"per_group"`. Defaults to `None`.
@@ -66,16 +49,26 @@ class QuantizedKernel(keras.layers.Layer):
         SqueezeError: If an argument is out of its range.
     """
 
-    kernel_name: ClassVar[str] = "kernel"
+    #: The kernels a layer of the class may have, each also an attribute.
+    kernel_names: ClassVar[tuple[str, ...]] = ("kernel",)
     # Channels first in storage: XLA multiplies (out, in) codes many times
     # faster than (in, out) when the batch is small.
     channels_first: ClassVar[bool] = False
+
+    # A tuple: Keras and TensorFlow would wrap a dictionary to track it.
+    _layouts: tuple[KernelLayout, ...] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in cls.kernel_names:
+            if name not in cls.__dict__:
+                setattr(cls, name, _kernel_property(name))
 
     def __init__(
         self,
         *args: Any,
         kernel_quantizer: Any = "absmax",
-        bits: int = 8,
+        bits: int | None = None,
         granularity: str = "per_channel",
         group_size: int | None = None,
         **kwargs: Any,
@@ -92,11 +85,14 @@ class QuantizedKernel(keras.layers.Layer):
                 f"dtype={self.dtype_policy.name!r}"
             )
 
-    def channel_axis(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The axes of the kernel that a channel's scale belongs to.
+    def channel_axis(
+        self, shape: tuple[int, ...], name: str = "kernel"
+    ) -> tuple[int, ...]:
+        """The axes of a kernel that a channel's scale belongs to.
 
         Args:
             shape: Tuple of integers. The kernel's shape.
+            name: String. The kernel's name. Defaults to `"kernel"`.
 
         Returns:
             Ascending tuple of axes.
@@ -104,103 +100,110 @@ class QuantizedKernel(keras.layers.Layer):
         return (len(shape) - 1,)
 
     def add_weight(self, *args: Any, **kwargs: Any) -> Any:
-        """Adds a variable; for the kernel, its codes and scale instead."""
-        if kwargs.get("name") != self.kernel_name:
+        """Adds a variable; for a kernel, its codes and scale instead."""
+        name = kwargs.get("name")
+        if name not in self.kernel_names:
             return super().add_weight(*args, **kwargs)
-        self.layout = kernel_layout(
+        layout = kernel_layout(
             type(self),
             self,
+            name,
             args[0] if args else kwargs["shape"],
             self.kernel_quantizer,
         )
-        for name, (shape, dtype) in self.layout.variables().items():
+        self._layouts = (*self._layouts, layout)
+        for key, (shape, dtype) in layout.variables().items():
             variable = super().add_weight(
                 shape=shape,
                 dtype=dtype,
                 initializer="zeros",
                 trainable=False,
                 autocast=False,
-                name=name,
+                name=key,
             )
-            setattr(self, name, variable)
+            setattr(self, key, variable)
         return None
 
     @property
-    def codes_variable(self) -> Any:
-        """The variable that holds the codes."""
-        return getattr(self, f"{self.kernel_name}_codes")
+    def layouts(self) -> dict[str, KernelLayout]:
+        """How each kernel is stored, by its name; empty before `build`."""
+        return {layout.name: layout for layout in self._layouts}
 
     @property
-    def scale_variable(self) -> Any:
-        """The variable that holds the scale."""
-        return getattr(self, f"{self.kernel_name}_scale")
+    def layout(self) -> KernelLayout:
+        """How the only kernel is stored."""
+        return self._layout(None)
 
     @property
-    def packing(self) -> Packing | None:
-        """How the codes are packed; `None` if each has a byte of its own."""
-        layout = self.layout
-        if layout.width == 8:
-            return None
-        return Packing(self.codes_variable, layout.width, layout.count)
+    def packings(self) -> tuple[Packing, ...]:
+        """How codes are packed, for the kernels whose codes are."""
+        found = [self.stored(name).packing for name in self.layouts]
+        return tuple(packing for packing in found if packing is not None)
 
-    @property
-    def kernel(self) -> Any:
-        """The kernel computed from its codes, in the layer's compute dtype."""
+    def stored(self, kernel: str | None = None) -> StoredKernel:
+        """The variables of a kernel.
+
+        Args:
+            kernel: String. The kernel's name; may be left out if the layer
+                has one only. Defaults to `None`.
+
+        Returns:
+            `StoredKernel`.
+
+        Raises:
+            SqueezeError: If there is no such kernel.
+        """
+        layout = self._layout(kernel)
+        names = layout.variables()
+        return StoredKernel(layout, {n: getattr(self, n) for n in names})
+
+    def _layout(self, kernel: str | None) -> KernelLayout:
         self._check_built()
-        codes, scale = self.stored_codes(), self._stored_scale()
-        stored = scaled(codes, scale, self.compute_dtype)
-        order = self.layout.kernel_order
-        return stored if order is None else ops.transpose(stored, order)
-
-    @kernel.setter
-    def kernel(self, value: Any) -> None:
-        # `build` of some Keras layers assigns what `add_weight` returned.
-        if value is not None:
+        layouts = self.layouts
+        if kernel is None and len(layouts) == 1:
+            return self._layouts[0]
+        if kernel not in layouts:
             raise SqueezeError(
-                f"The kernel of {self.name!r} is quantized: use "
-                "`assign_kernel(value)`. Received: an assignment to `kernel`"
+                f"Expected one of the kernels {list(layouts)} of "
+                f"{self.name!r}. Received: kernel={kernel!r}"
             )
+        return layouts[kernel]
+
+    def dequantized(self, kernel: str | None = None) -> Any:
+        """A kernel computed from its codes, in the layer's compute dtype.
+
+        Args:
+            kernel: String. The kernel's name. Defaults to `None`.
+
+        Returns:
+            float tensor of the kernel's shape.
+        """
+        stored = self.stored(kernel)
+        held = held_kernel(self, stored.layout.name)
+        return stored.dequantized(self.compute_dtype) if held is None else held
 
     def _check_built(self) -> None:
-        if not self.built:
+        if not self._layouts:
             raise AttributeError(
                 f"You must build the layer {self.name!r} before accessing "
-                f"`{self.kernel_name}`."
+                f"`{self.kernel_names[0]}`."
             )
-
-    def stored_codes(self) -> Any:
-        """The codes as an int8 tensor, in storage order."""
-        layout = self.layout
-        codes = ops.convert_to_tensor(self.codes_variable)
-        if layout.width == 8:
-            return codes
-        flat = unpack(codes, layout.width, layout.count)
-        return ops.reshape(flat, layout.stored_shape)
-
-    def _stored_scale(self) -> Any:
-        """The scale in a shape that broadcasts against the stored codes."""
-        layout = self.layout
-        shape, axis, rest = layout.shape, layout.axis, layout.rest
-        count = math.prod(shape[i] for i in rest)
-        scale = ops.convert_to_tensor(self.scale_variable)
-        scale = expand_groups(scale, layout.quantizer.group_size, count)
-        single = scale.shape[-1] == 1
-        sizes = [1 if single else shape[i] for i in rest]
-        scale = ops.reshape(scale, [shape[i] for i in axis] + sizes)
-        canonical = (*axis, *rest)
-        return ops.transpose(scale, [canonical.index(i) for i in layout.order])
 
     def call(self, inputs: Any, training: Any = None) -> Any:
         """What the Keras layer computes, with the dequantized kernel."""
         with computed_after(inputs):
             return super().call(inputs)
 
-    def assign_kernel(self, value: Any, name: str = "") -> QuantizedTensor:
+    def assign_kernel(
+        self, value: Any, name: str = "", kernel: str | None = None
+    ) -> QuantizedTensor:
         """Quantizes a kernel with the layer's quantizer and stores it.
 
         Args:
             value: Array of the kernel's shape.
             name: String. The layer's path, for the message of an error.
+            kernel: String. The kernel's name; may be left out if the layer
+                has one only. Defaults to `None`.
 
         Returns:
             The `QuantizedTensor` that was stored.
@@ -209,38 +212,40 @@ class QuantizedKernel(keras.layers.Layer):
             NonFiniteError: If a value is NaN or infinite.
             SqueezeError: If the shape does not fit.
         """
-        self._check_built()
+        layout = self._layout(kernel)
         array = np.asarray(ops.convert_to_numpy(value))
-        self.layout.check_shape(array.shape)
+        layout.check_shape(array.shape)
         tensor = self.kernel_quantizer.encode(
-            array, self.layout.channel_axis, name or self.name
+            array, layout.channel_axis, name or self.name
         )
-        self.assign_quantized(tensor)
+        self.assign_quantized(tensor, kernel)
         return tensor
 
-    def assign_quantized(self, tensor: QuantizedTensor) -> None:
+    def assign_quantized(
+        self, tensor: QuantizedTensor, kernel: str | None = None
+    ) -> None:
         """Stores a kernel that is quantized already.
 
         Args:
             tensor: `QuantizedTensor` made by a quantizer like the layer's.
+            kernel: String. The kernel's name. Defaults to `None`.
 
         Raises:
-            SqueezeError: If shape, bits, axis or groups do not fit.
+            SqueezeError: If shape, bits, axis, groups or codebook do not fit.
         """
-        self._check_built()
-        for name, value in self.layout.values(tensor).items():
+        for name, value in self._layout(kernel).values(tensor).items():
             getattr(self, name).assign(value)
 
-    def quantized_kernel(self) -> QuantizedTensor:
-        """Codes and scale as they are stored, as a `QuantizedTensor`.
+    def quantized_kernel(self, kernel: str | None = None) -> QuantizedTensor:
+        """A kernel as it is stored, as a `QuantizedTensor`.
+
+        Args:
+            kernel: String. The kernel's name. Defaults to `None`.
 
         Returns:
             `QuantizedTensor` whose codes have the kernel's shape.
         """
-        self._check_built()
-        codes = ops.convert_to_numpy(self.codes_variable)
-        scale = ops.convert_to_numpy(self.scale_variable)
-        return self.layout.tensor(np.asarray(codes), np.asarray(scale))
+        return self.stored(kernel).tensor()
 
     def enable_lora(self, *args: Any, **kwargs: Any) -> None:
         """Not for a quantized kernel: it has no float kernel to add to."""
@@ -275,3 +280,24 @@ class QuantizedKernel(keras.layers.Layer):
             **super().get_config(),
             **quantizer_arguments(self.kernel_quantizer),
         }
+
+
+def _kernel_property(name: str) -> property:
+    """The attribute under which a Keras layer reads one of its kernels."""
+
+    def read(self: Any) -> Any:
+        if name not in self.layouts and self._layouts:
+            raise AttributeError(f"{self.name!r} has no kernel {name!r}.")
+        return self.dequantized(name)
+
+    def write(self: Any, value: Any) -> None:
+        # `build` of some Keras layers assigns what `add_weight` returned.
+        if value is not None:
+            raise SqueezeError(
+                f"The kernels of {self.name!r} are quantized: use "
+                "`assign_kernel(value)`. "
+                f"Received: an assignment to `{name}`"
+            )
+
+    doc = f"The `{name}` computed from its codes, in the compute dtype."
+    return property(read, write, doc=doc)

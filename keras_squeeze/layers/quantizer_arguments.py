@@ -12,7 +12,7 @@ from keras_squeeze.quantizers import Quantizer
 
 def layer_quantizer(
     kernel_quantizer: Any,
-    bits: int,
+    bits: int | None,
     granularity: str,
     group_size: int | None,
 ) -> Quantizer:
@@ -21,7 +21,7 @@ def layer_quantizer(
     Args:
         kernel_quantizer: String, config or `Quantizer`; an object brings its
             own bits, granularity and group size.
-        bits: Integer from 1 to 8.
+        bits: Integer from 1 to 8; `None` for the quantizer's own default.
         granularity: String.
         group_size: Integer or `None`.
 

@@ -10,7 +10,7 @@ from keras_squeeze.layers.quantized_kernel import QuantizedKernel
 
 
 class ScaledOutput(QuantizedKernel):
-    """Mixin: a matrix product with codes, then a scale for each output."""
+    """Mixin: a matrix product with levels, then a scale for each output."""
 
     @property
     def scales_output(self) -> bool:

@@ -28,6 +28,7 @@ from keras_squeeze.pruning.movement import Movement
 from keras_squeeze.pruning.n_of_m import NOfM
 from keras_squeeze.pruning.patterns import GroupedPattern, Pattern
 from keras_squeeze.pruning.per_layer import PerLayer
+from keras_squeeze.pruning.present_sparsity import PresentSparsity
 from keras_squeeze.pruning.random_scores import Random
 from keras_squeeze.pruning.regrowths import Regrowth
 from keras_squeeze.pruning.rigl import RigL
@@ -59,6 +60,7 @@ allocations.registry.register("uniform", Uniform)
 allocations.registry.register("global", Global)
 allocations.registry.register("erdos_renyi_kernel", ErdosRenyiKernel)
 allocations.registry.register("per_layer", PerLayer)
+allocations.registry.register("present_sparsity", PresentSparsity)
 
 regrowths.registry.register("splicing", Splicing)
 regrowths.registry.register("rigl", RigL)
@@ -85,6 +87,7 @@ __all__ = [
     "NOfM",
     "Pattern",
     "PerLayer",
+    "PresentSparsity",
     "Random",
     "Regrowth",
     "RigL",

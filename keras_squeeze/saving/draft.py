@@ -16,6 +16,7 @@ from keras_squeeze import artifact
 from keras_squeeze.artifact import Artifact, TensorInput
 from keras_squeeze.artifact.tensor_encoding import encode_tensors
 from keras_squeeze.errors import SqueezeError
+from keras_squeeze.layers.quantized_kernel import Packing, QuantizedKernel
 from keras_squeeze.quantizers import GramMatrix, QuantizedTensor
 from keras_squeeze.saving.allocating import Target, allocate_kernels
 from keras_squeeze.saving.model_config import describe_model
@@ -169,10 +170,9 @@ def _tensor_inputs(
     return inputs
 
 
-def _packings(model: Any) -> dict[int, Any]:
-    packings = {}
+def _packings(model: Any) -> dict[int, Packing]:
+    packings: dict[int, Packing] = {}
     for _, layer in walk_layers(model):
-        packing = getattr(layer, "packing", None)
-        if packing is not None:
-            packings[id(packing.variable)] = packing
+        if isinstance(layer, QuantizedKernel):
+            packings |= {id(p.variable): p for p in layer.packings}
     return packings

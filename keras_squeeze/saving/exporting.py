@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 from keras_squeeze import artifact
 from keras_squeeze.artifact import Artifact
 from keras_squeeze.artifact.writing import check_target
-from keras_squeeze.calibration import gram_matrices
+from keras_squeeze.calibration.gram_matrices import gram_matrices
+from keras_squeeze.calibration.validation import Validate, evaluate
 from keras_squeeze.codecs.profiles import check_profile
 from keras_squeeze.errors import SqueezeError
 from keras_squeeze.report import Report
@@ -25,8 +26,6 @@ from keras_squeeze.surgery.layer_tree import (
     Filters,
     walk_layers,
 )
-
-Validate = tuple[Any, Any] | Callable[[Any], Any] | Any | None
 
 
 def export(
@@ -87,14 +86,16 @@ def export(
             at most so many bytes.
         importance: Optional mapping of kernel paths to arrays of their shape:
             how much the squared error of each weight matters, for instance
-            the diagonal of the Fisher information. For `snr_db`, `quality`
-            and `max_bytes`. Defaults to that all weights of a kernel matter
-            alike.
+            the diagonal of the Fisher information
+            (`ks.calibration.fisher_information`). For `snr_db`, `quality`,
+            `max_bytes`, and quantizers that weigh errors (`"mse"`,
+            `"kmeans"`, `"entropy_constrained"`). Defaults to that all weights
+            of a kernel matter alike.
         calibration: Optional inputs of the model, some hundred samples: an
             array, a list or dictionary of arrays, or a `tf.data.Dataset`. For
-            `snr_db`, `quality` and `max_bytes`: codes of Dense, Conv1D and
-            Conv2D kernels are then chosen for the least error of their
-            layers' outputs, and the ratio is that of the outputs. Not
+            `snr_db`, `quality` and `max_bytes`: codes of dense, recurrent
+            and convolutional kernels are then chosen for the least error of
+            their layers' outputs, and the ratio is that of the outputs. Not
             together with `importance`.
 
     Returns:
@@ -128,7 +129,9 @@ def export(
     draft = Draft(model, profile, executor)
     figures: dict[str, float] = {}
     if bits is not None or quantizer is not None:
-        draft.quantized = encode_kernels(model, bits, quantizer, filters)
+        draft.quantized = encode_kernels(
+            model, bits, quantizer, filters, importance=importance
+        )
     elif max_bytes is not None:
         figures = fit(draft, max_bytes, filters, importance, grams)
     elif target:
@@ -162,10 +165,12 @@ def _check_arguments(
         "calibration": calibration is not None,
     }
     given = [name for name, there in steering.items() if there]
-    if (given and not target) or len(given) > 1:
+    steered = target or (given == ["importance"] and (bits or quantizer))
+    if (given and not steered) or len(given) > 1:
         raise SqueezeError(
             "Expected `importance` or `calibration` beside `snr_db`, `quality` "
-            f"or `max_bytes`. Received: {given} and {target}"
+            "or `max_bytes`, or `importance` beside `quantizer`. Received: "
+            f"{given} and {target}"
         )
 
 
@@ -174,7 +179,9 @@ def _grams(
 ) -> dict[str, np.ndarray] | None:
     if calibration is None:
         return None
-    return gram_matrices(model, calibration, filters)
+    found = gram_matrices(model, calibration, filters)
+    # Codes by rate and distortion are chosen for kernels of one matrix.
+    return {path: gram for path, gram in found.items() if gram.ndim == 2}
 
 
 def _with_validation(
@@ -182,11 +189,11 @@ def _with_validation(
 ) -> Report:
     if validate is None:
         return report
-    before = _evaluate(model, validate)
+    before = evaluate(model, validate)
     reloaded = load_model(written.path, custom_objects=_classes(model))
     if not callable(validate):
         reloaded.compile_from_config(model.get_compile_config())
-    after = _evaluate(reloaded, validate)
+    after = evaluate(reloaded, validate)
     totals = dict(report.totals)
     for name, value in before.items():
         totals[f"{name}_before"] = value
@@ -202,20 +209,3 @@ def _classes(model: Any) -> dict[str, Any]:
         for layer in layers
         if not type(layer).__module__.startswith(("keras.", "keras_squeeze."))
     }
-
-
-def _evaluate(model: Any, validate: Validate) -> dict[str, float]:
-    if callable(validate):
-        result = validate(model)
-        if not isinstance(result, Mapping):
-            result = {"validation": result}
-        return {str(name): float(value) for name, value in result.items()}
-    if not getattr(model, "compiled", False):
-        raise SqueezeError(
-            "Expected a compiled model, or a callable `validate(model)`. "
-            f"Received: validate={type(validate).__name__} and the uncompiled "
-            f"model {model.name!r}"
-        )
-    arguments = validate if isinstance(validate, tuple) else (validate,)
-    results = model.evaluate(*arguments, verbose=0, return_dict=True)
-    return {str(name): float(value) for name, value in results.items()}

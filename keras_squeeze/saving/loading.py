@@ -14,6 +14,7 @@ from keras_squeeze.report import Report
 from keras_squeeze.saving.assigning import assign_tensors
 from keras_squeeze.saving.model_config import build_model
 from keras_squeeze.saving.restoring import restore_structure
+from keras_squeeze.surgery.dequantization import dequantize_model
 from keras_squeeze.surgery.layer_tree import named_variables
 
 _TARGETS = (".weights.h5", ".keras")
@@ -24,6 +25,7 @@ def load_model(
     custom_objects: Mapping[str, Any] | None = None,
     safe_mode: bool = True,
     limits: Limits | None = None,
+    dequantize: bool = False,
 ) -> Any:
     """Loads a model that `ks.export` wrote.
 
@@ -37,6 +39,10 @@ def load_model(
         safe_mode: Boolean. Whether to refuse configs that may run code, as
             `Lambda` layers. Defaults to `True`.
         limits: Optional `artifact.Limits`.
+        dequantize: Boolean. Whether quantized layers become Keras' own, with
+            float kernels of the same values: as fast and as large in memory
+            as before quantization, and, where there are no low-rank layers,
+            loaded by Keras alone once saved. Defaults to `False`.
 
     Returns:
         A `keras.Model`, not compiled.
@@ -45,8 +51,13 @@ def load_model(
         ArtifactError: If the file is damaged, foreign, newer or unsafe.
         ModelMismatchError: If Keras cannot build the model; a subclassed
             model without `get_config` is loaded by `ks.load_weights`.
+        SqueezeError: If `dequantize` is set and a quantized layer is of a
+            subclass of your own.
     """
-    return revive(artifact.read(path, limits), custom_objects, safe_mode)
+    model = revive(artifact.read(path, limits), custom_objects, safe_mode)
+    if dequantize:
+        dequantize_model(model)
+    return model
 
 
 def revive(

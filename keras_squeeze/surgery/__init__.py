@@ -9,6 +9,7 @@ _NAMES = {
     "Kernel": "layer_tree",
     "copy_model": "copying",
     "describe_quantized_layers": "quantized_structure",
+    "dequantize_model": "dequantization",
     "encode_kernels": "kernel_quantization",
     "find_kernels": "layer_tree",
     "named_variables": "layer_tree",
@@ -20,6 +21,7 @@ _NAMES = {
 __all__ = [
     "Kernel",
     "copy_model",
+    "dequantize_model",
     "describe_quantized_layers",
     "encode_kernels",
     "find_kernels",
@@ -31,6 +33,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from keras_squeeze.surgery.copying import copy_model
+    from keras_squeeze.surgery.dequantization import dequantize_model
     from keras_squeeze.surgery.kernel_quantization import encode_kernels
     from keras_squeeze.surgery.layer_tree import (
         Kernel,

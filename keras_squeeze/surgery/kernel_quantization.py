@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from numpy.typing import NDArray
+
 from keras_squeeze import quantizers
-from keras_squeeze.layers.conversion import QUANTIZED_CLASSES
+from keras_squeeze.errors import SqueezeError
+from keras_squeeze.layers.conversion import kernel_axis
 from keras_squeeze.quantizers import QuantizedTensor, Quantizer
 from keras_squeeze.surgery.layer_tree import (
     Filters,
@@ -22,20 +26,25 @@ def encode_kernels(
     bits: int | None = None,
     quantizer: Any = None,
     filters: Filters = None,
-    granularity: str = "per_channel",
+    granularity: str | None = None,
     group_size: int | None = None,
+    importance: Mapping[str, NDArray[Any]] | None = None,
 ) -> dict[int, QuantizedTensor]:
     """Quantizes copies of a model's kernels, recurrent ones included.
 
     Args:
         model: A built `keras.Model`.
-        bits: Optional integer from 1 to 8, or 16. Defaults to `8`.
+        bits: Optional integer from 1 to 8, or 16. Defaults to the
+            quantizer's own, mostly `8`.
         quantizer: String, config or `Quantizer`; a `Quantizer` brings its own
             bits and granularity. Defaults to `"mse"`.
         filters: Optional regex on the kernel's path or callable
             `layer -> bool`. Defaults to all kernels.
-        granularity: String. Defaults to `"per_channel"`.
+        granularity: Optional string. Defaults to the quantizer's own, mostly
+            `"per_channel"`.
         group_size: Integer, for `"per_group"`. Defaults to `None`.
+        importance: Optional mapping of kernel paths to arrays of their shape:
+            how much the squared error of each weight matters.
 
     Returns:
         Dictionary of the `id` of a kernel's variable to its
@@ -44,26 +53,49 @@ def encode_kernels(
     Raises:
         NoKernelMatchedError: If `filters` leaves no kernel.
         NonFiniteError: If a kernel holds NaN or infinity.
+        SqueezeError: If the quantizer does not weigh errors, or the mapping
+            has another path than those of kernels.
     """
     chosen = choose_quantizer(quantizer, bits, granularity, group_size)
+    kernels = find_kernels(model, filters)
+    weights = dict(importance or {})
+    _check_importance(weights, chosen, [kernel.path for kernel in kernels])
     return {
-        id(kernel.variable): encode_kernel(kernel, chosen)
-        for kernel in find_kernels(model, filters)
+        id(kernel.variable): encode_kernel(
+            kernel, chosen, weights.get(kernel.path)
+        )
+        for kernel in kernels
     }
+
+
+def _check_importance(
+    importance: Mapping[str, Any], quantizer: Quantizer, paths: list[str]
+) -> None:
+    if importance and not quantizer.takes_importance:
+        raise SqueezeError(
+            "Expected a quantizer that weighs errors beside `importance`, as "
+            f"'mse' or 'kmeans'. Received: {quantizer}"
+        )
+    unknown = sorted(set(importance).difference(paths))
+    if unknown:
+        raise SqueezeError(
+            f"Expected the paths of kernels, {paths}, in `importance`. "
+            f"Received: {unknown}"
+        )
 
 
 def choose_quantizer(
     quantizer: Any,
     bits: int | None,
-    granularity: str,
+    granularity: str | None,
     group_size: int | None,
 ) -> Quantizer:
     """The quantizer behind the arguments of a verb.
 
     Args:
         quantizer: String, config, `Quantizer`, or `None` for the default.
-        bits: Integer, or `None` for 8.
-        granularity: String.
+        bits: Integer, or `None` for the quantizer's default.
+        granularity: String, or `None` for the quantizer's default.
         group_size: Integer or `None`.
 
     Returns:
@@ -71,18 +103,24 @@ def choose_quantizer(
     """
     return quantizers.get(
         DEFAULT_QUANTIZER if quantizer is None else quantizer,
-        bits=8 if bits is None else bits,
+        bits=bits,
         granularity=granularity,
         group_size=group_size,
     )
 
 
-def encode_kernel(kernel: Kernel, quantizer: Quantizer) -> QuantizedTensor:
+def encode_kernel(
+    kernel: Kernel,
+    quantizer: Quantizer,
+    importance: NDArray[Any] | None = None,
+) -> QuantizedTensor:
     """Quantizes a copy of one kernel.
 
     Args:
         kernel: `Kernel`.
         quantizer: `Quantizer`.
+        importance: Optional array of the kernel's shape, for a quantizer that
+            takes it. Defaults to `None`.
 
     Returns:
         `QuantizedTensor`.
@@ -91,7 +129,8 @@ def encode_kernel(kernel: Kernel, quantizer: Quantizer) -> QuantizedTensor:
         NonFiniteError: If the kernel holds NaN or infinity.
     """
     array = to_numpy(kernel.variable)
-    return quantizer.encode(array, channel_axis(kernel), kernel.path)
+    weights = {} if importance is None else {"importance": importance}
+    return quantizer.encode(array, channel_axis(kernel), kernel.path, **weights)
 
 
 def channel_axis(kernel: Kernel) -> tuple[int, ...]:
@@ -104,10 +143,4 @@ def channel_axis(kernel: Kernel) -> tuple[int, ...]:
         Ascending tuple of axes.
     """
     shape = tuple(kernel.variable.shape)
-    if kernel.attribute == "depthwise_kernel":
-        return (len(shape) - 2, len(shape) - 1)
-    for stock, target in QUANTIZED_CLASSES.items():
-        if isinstance(kernel.layer, stock):
-            axis: tuple[int, ...] = target.channel_axis(kernel.layer, shape)
-            return axis
-    return (len(shape) - 1,)
+    return kernel_axis(kernel.layer, kernel.attribute, shape)

@@ -223,12 +223,16 @@ def _bases(*names: str) -> tuple[type, ...]:
     return tuple(getattr(_layers, name).__mro__[1] for name in names)
 
 
-# Separable convolutions come before the plain ones, which they do not extend.
+# The first that fits counts: a class stands before those that it extends.
 _KERNEL_ATTRIBUTES: tuple[tuple[tuple[type, ...], tuple[str, ...]], ...] = (
     (_bases("SeparableConv2D"), ("depthwise_kernel", "pointwise_kernel")),
     (_bases("DepthwiseConv2D"), ("kernel",)),
     (_bases("Conv2D", "Conv2DTranspose"), ("kernel",)),
     ((_layers.Dense, _layers.EinsumDense), ("kernel",)),
+    (
+        (_layers.ReversibleEmbedding,),
+        ("embeddings", "reverse_embeddings"),
+    ),
     ((_layers.Embedding,), ("embeddings",)),
     (
         (

@@ -14,14 +14,12 @@ from keras_squeeze.errors import ModelMismatchError
 from keras_squeeze.layers.conversion import (
     QUANTIZED_CLASSES,
     convert_layer,
-    kernel_variable,
+    kernel_variables,
     reason_not_quantizable,
 )
-from keras_squeeze.layers.quantized_attention import (
-    QuantizedProjections,
-    adopt_projections,
-)
+from keras_squeeze.layers.quantized_attention import adopt_projections
 from keras_squeeze.layers.quantized_kernel import QuantizedKernel
+from keras_squeeze.layers.quantized_recurrent import adopt_cells
 from keras_squeeze.layers.quantizer_arguments import (
     layer_quantizer,
     quantizer_arguments,
@@ -71,18 +69,21 @@ def restore_quantized_layers(
         _check_convertible(layer, spec)
     for layer, spec in pending:
         convert_layer(layer, layer_quantizer(**spec["quantizer"]))
-    adopt_attention(model)
+    adopt_parents(model)
 
 
-def adopt_attention(model: Any) -> None:
-    """Lets attention layers remember how their projections are quantized.
+def adopt_parents(model: Any) -> None:
+    """Lets layers remember how the layers that they make are quantized.
+
+    Attention layers make their projections and recurrent layers their cells;
+    without this, a config would bring back float ones.
 
     Args:
         model: A `keras.Model` or layer.
     """
     for _, layer in list(walk_layers(model)):
-        if not isinstance(layer, QuantizedProjections):
-            adopt_projections(layer)
+        adopt_projections(layer)
+        adopt_cells(layer)
 
 
 def find_layer(found: Mapping[str, Any], spec: Mapping[str, Any]) -> Any:
@@ -130,4 +131,4 @@ def _check_convertible(layer: Any, spec: Mapping[str, Any]) -> None:
             f"{spec['class_name']}. Received: {type(layer).__name__}"
             + (f" ({reason})" if reason else "")
         )
-    kernel_variable(layer)
+    kernel_variables(layer)

@@ -1,0 +1,173 @@
+"""Rounding that gradients pass, and steps that are learned with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_squeeze.layers.quantization_aware_codebook import round_significant
+
+# Of a step, as `quantizers.scale.round_scale` leaves them.
+_SIGNIFICANT_BITS = 8
+
+
+def learned_step(
+    initial: Any, log_step: Any, gradient_scale: float = 1.0
+) -> Any:
+    """The steps of a grid, of 8 significant bits as a file holds them.
+
+    A step is `initial * exp(log_step)`: it stays positive, and an optimizer
+    that moves every variable by about the learning rate moves it by so many
+    percent, however small the step is. The gradient is that of learned step
+    sizes: a change of the step by a percent counts as much as there.
+
+    Args:
+        initial: float32 tensor of positive steps.
+        log_step: float32 tensor of the same shape, to be learned.
+        gradient_scale: Float. What gradients of the step are multiplied by.
+            Defaults to `1.0`.
+
+    Returns:
+        float32 tensor of the same shape.
+
+    References:
+        [Esser et al., 2020](https://arxiv.org/abs/1902.08153)
+    """
+
+    def step(log_step: Any) -> Any:
+        # Were steps rounded only when they are stored, the stored model would
+        # not be the one that was trained.
+        steps = round_significant(
+            initial * ops.exp(log_step), _SIGNIFICANT_BITS
+        )
+
+        def gradient(*upstreams: Any, upstream: Any = None) -> Any:
+            received = upstreams[0] if upstream is None else upstream
+            return received * gradient_scale / _positive(steps)
+
+        return steps, gradient
+
+    return ops.custom_gradient(step)(log_step)
+
+
+def round_to_grid(
+    weights: Any, step: Any, low: Any, high: Any, bits: int
+) -> Any:
+    """Rounds weights to multiples of a step; gradients pass straight through.
+
+    The weights' gradient is that of the result where they lie inside the
+    grid, and zero where they are clipped. The step's gradient is that of
+    learned step sizes.
+
+    Args:
+        weights: float32 tensor.
+        step: float32 tensor that broadcasts against `weights`; all where it
+            is zero becomes zero.
+        low: Float or tensor. The lowest level in units of the step.
+        high: Float or tensor. The highest level.
+        bits: Integer. With 1 there are these two levels alone, else all
+            integers between them.
+
+    Returns:
+        float32 tensor of the shape of `weights`.
+
+    References:
+        [Esser et al., 2020](https://arxiv.org/abs/1902.08153)
+    """
+
+    def to_levels(inside: Any) -> Any:
+        return levels_of_grid(inside, low, high, bits)
+
+    return _straight_through(weights, step, to_levels, low, high)
+
+
+def levels_of_grid(inside: Any, low: Any, high: Any, bits: int) -> Any:
+    """The level next to values between the lowest and the highest.
+
+    Args:
+        inside: float32 tensor, in units of the step.
+        low: Float or tensor. The lowest level.
+        high: Float or tensor. The highest level.
+        bits: Integer, as in `round_to_grid`.
+
+    Returns:
+        float32 tensor of the shape of `inside`.
+    """
+    if bits == 1:
+        return ops.where(inside < (low + high) / 2, low, high)
+    return ops.round(inside)
+
+
+def scale_levels(weights: Any, step: Any, levels: Any, limits: Any) -> Any:
+    """Weights become given levels times a step; gradients pass as above.
+
+    Args:
+        weights: float32 tensor.
+        step: float32 tensor that broadcasts against `weights`.
+        levels: float32 tensor of the shape of `weights`.
+        limits: Pair of floats: the lowest level there is and the highest.
+
+    Returns:
+        float32 tensor of the shape of `weights`.
+    """
+    return _straight_through(weights, step, lambda _: levels, *limits)
+
+
+def clip(values: Any, low: Any, high: Any) -> Any:
+    """Values between two limits.
+
+    Args:
+        values: float32 tensor.
+        low: Float or tensor.
+        high: Float or tensor.
+
+    Returns:
+        float32 tensor of the shape of `values`.
+    """
+    if keras.backend.backend() == "tensorflow" and isinstance(low, float):
+        import tensorflow as tf
+
+        # One pass over the kernel where Keras makes two.
+        return tf.raw_ops.ClipByValue(
+            t=values, clip_value_min=low, clip_value_max=high
+        )
+    return ops.minimum(ops.maximum(values, low), high)
+
+
+def _straight_through(
+    weights: Any,
+    step: Any,
+    to_levels: Callable[[Any], Any],
+    low: Any,
+    high: Any,
+) -> Any:
+    def rounded(weights: Any, step: Any) -> Any:
+        divisor = _positive(step)
+        relative = weights / divisor
+        inside = clip(relative, low, high)
+        values = to_levels(inside) * step
+
+        def gradient(*upstreams: Any, upstream: Any = None) -> Any:
+            received = upstreams[0] if upstream is None else upstream
+            is_inside = ops.equal(relative, inside)
+            passed = ops.where(is_inside, received, 0.0)
+            errors = received * values - passed * weights
+            return passed, _sum_to_shape(errors, step.shape) / divisor
+
+        return values, gradient
+
+    return ops.custom_gradient(rounded)(weights, step)
+
+
+def _sum_to_shape(values: Any, shape: Any) -> Any:
+    """Undoes a broadcast: sums along the axes that it has repeated."""
+    pairs = enumerate(zip(values.shape, shape, strict=True))
+    axes = tuple(i for i, (full, size) in pairs if full != size)
+    return ops.sum(values, axis=axes, keepdims=True) if axes else values
+
+
+def _positive(steps: Any) -> Any:
+    return ops.where(steps > 0, steps, ops.ones_like(steps))
