@@ -194,3 +194,20 @@ def test_unpack_keeps_quantized_layers(tmp_path):
     ks.unpack(tmp_path / "m.h5", tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     assert classes(loaded) == classes(small)
+
+
+def test_a_sequential_model_calls_its_float_layers_as_keras_does():
+    model = keras.Sequential(
+        [keras.Input((6, 6, 2)), keras.layers.Conv2D(3, 3, name="conv")]
+    )
+    small, _ = ks.quantize(model, bits=4)
+    again = keras.Sequential.from_config(small.get_config())
+    again.set_weights(small.get_weights())
+    image = np.ones((1, 6, 6, 2), "float32")
+    expected = again.predict(image, verbose=0)
+    # The layer was made quantized, so Keras noted that its call takes
+    # `training`, which a convolution of Keras does not.
+    dequantize_model(again)
+    assert type(again.get_layer("conv")) is keras.layers.Conv2D
+    found = again.predict(image, verbose=0)
+    assert np.allclose(found, expected, atol=1e-6)

@@ -44,9 +44,9 @@ def quiet(block: str) -> str:
 def test_all_blocks_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(16, 8, 8, 1)).astype("float32")
+    x = rng.normal(size=(8, 8, 8, 1)).astype("float32")
     names = {"ks": ks, "x": x, "x_train": x, "images": x}
-    names["y"] = rng.integers(0, 3, 16)
+    names["y"] = rng.integers(0, 3, 8)
     ks.export(make_model(), "model.squeeze.h5", bits=4)
     blocks = re.findall(r"```python\n(.*?)```", TEXTS[name], flags=re.DOTALL)
     for number, block in enumerate(blocks):

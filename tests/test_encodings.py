@@ -89,7 +89,7 @@ def test_export_reloads_float_kernels_that_equal_the_codes(tmp_path, rng):
         ks.export(model, path, quantizer=name, bits=4)
         loaded = ks.load_model(path).get_layer("a")
         assert type(loaded) is keras.layers.Dense
-        quantizer = quantizers.get(name, bits=4, granularity="per_channel")
+        quantizer = quantizers.get(name, bits=4)
         expected = quantizer.encode(kernel, axis=1).dequantize()
         found = keras.ops.convert_to_numpy(loaded.kernel)
         assert equal_bits(found, expected)

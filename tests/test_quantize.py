@@ -611,3 +611,12 @@ def test_bad_arguments_change_nothing_in_place(arguments, message):
         ks.quantize(model, inplace=True, **arguments)
     assert same_state(state(model), before)
     assert [type(layer) for layer in model.layers] == classes
+
+
+def test_calibration_data_of_another_shape_is_refused():
+    model = keras.Sequential(
+        [keras.Input((6, 6, 2)), keras.layers.Conv2D(3, 3)]
+    )
+    wrong = np.ones((4, 5, 6, 2), "float32")
+    with pytest.raises(SqueezeError, match=r"\(4, 5, 6, 2\)"):
+        ks.quantize(model, bits=4, calibration=wrong)

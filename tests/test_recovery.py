@@ -105,7 +105,7 @@ def test_kind_of_outputs() -> None:
 def test_student_comes_near_its_teacher_which_stays() -> None:
     keras.utils.set_random_seed(0)
     teacher, student = classifier(), classifier(8)
-    teacher.fit(X, Y, batch_size=16, epochs=25, verbose=0)
+    teacher.fit(X, Y, batch_size=16, epochs=8, verbose=0)
     before = [w.copy() for w in teacher.get_weights()]
     flags = [layer.trainable for layer in teacher.layers]
     loss = OutputDistillation()
@@ -115,8 +115,8 @@ def test_student_comes_near_its_teacher_which_stays() -> None:
         teacher,
         X,
         Y,
-        epochs=10,
-        batch_size=8,
+        epochs=5,
+        batch_size=16,
         verbose=0,
         student_loss_weight=0.1,
     )

@@ -39,6 +39,7 @@ def sample_batches(model: Any, data: Any) -> list[Any]:
         )
     for batch in batches:
         _check_finite(batch)
+    _check_shapes(model, batches[0])
     try:
         model(batches[0], training=False)
     except Exception as error:
@@ -54,6 +55,23 @@ def sample_batches(model: Any, data: Any) -> list[Any]:
 def _wanted(model: Any) -> str:
     shape = getattr(model, "input_shape", None)
     return "" if shape is None else f", of shape {shape}"
+
+
+def _check_shapes(model: Any, batch: Any) -> None:
+    """Refuses what convolutions would take, but not as inputs they know."""
+    inputs = getattr(model, "inputs", None)
+    if not inputs or isinstance(batch, dict):
+        return
+    for tensor, array in zip(inputs, keras.tree.flatten(batch), strict=False):
+        wanted, received = tuple(tensor.shape), tuple(np.shape(array))
+        if len(wanted) == len(received) and any(
+            w not in (None, r)
+            for w, r in zip(wanted[1:], received[1:], strict=True)
+        ):
+            raise SqueezeError(
+                f"Expected calibration data of shape {wanted} for "
+                f"{model.name!r}. Received: shape {received}"
+            )
 
 
 def _check_finite(batch: Any) -> None:

@@ -297,5 +297,5 @@ def _kernel_property(name: str) -> property:
         # Some Keras layers keep the variable itself under this name.
         self.__dict__[name] = value
 
-    doc = f"The `{name}` rounded to its grid, in the compute dtype."
-    return property(read, write, doc=doc)
+    read.__doc__ = f"The `{name}` rounded to its grid, in the compute dtype."
+    return property(read, write)

@@ -299,5 +299,7 @@ def _kernel_property(name: str) -> property:
                 f"Received: an assignment to `{name}`"
             )
 
-    doc = f"The `{name}` computed from its codes, in the compute dtype."
-    return property(read, write, doc=doc)
+    read.__doc__ = (
+        f"The `{name}` computed from its codes, in the compute dtype."
+    )
+    return property(read, write)
