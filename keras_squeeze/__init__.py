@@ -31,6 +31,7 @@ _SUBMODULES = (
     "shrinking",
     "surgery",
     "testing",
+    "training_quantization",
 )
 _NAMES = {
     "SqueezeError": "keras_squeeze.errors",
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from keras_squeeze import shrinking as shrinking
     from keras_squeeze import surgery as surgery
     from keras_squeeze import testing as testing
+    from keras_squeeze import training_quantization as training_quantization
     from keras_squeeze.artifact import inspect as inspect
     from keras_squeeze.artifact import verify as verify
     from keras_squeeze.errors import SqueezeError as SqueezeError
