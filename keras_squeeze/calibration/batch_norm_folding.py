@@ -15,20 +15,12 @@ from keras_squeeze.calibration.channels import (
     scale_outputs,
 )
 from keras_squeeze.calibration.layer_graph import LayerCall, LayerGraph
+from keras_squeeze.layers.class_change import change_class
 from keras_squeeze.layers.tracked_variables import drop_variable, unlocked
 from keras_squeeze.surgery.layer_tree import to_numpy
 
+
 #: What Keras notes about the class when an object is made.
-_OF_THE_CLASS = (
-    "_auto_config",
-    "_call_signature",
-    "call_signature_parameters",
-    "_call_has_training_arg",
-    "_call_has_mask_arg",
-    "_call_has_context_arg",
-)
-
-
 def fold_batch_norm(model: Any) -> list[Any]:
     """Folds batch normalization into the layers before it, in place.
 
@@ -137,14 +129,9 @@ def become_identity(layer: Any) -> None:
     with unlocked(layer):
         for name in held:
             drop_variable(layer, name)
-        layer.__class__ = keras.layers.Identity
-        for name in _OF_THE_CLASS:
-            if name in vars(plain):
-                setattr(layer, name, getattr(plain, name))
+        change_class(layer, keras.layers.Identity)
+        layer._auto_config = plain._auto_config
         layer.input_spec = None
     for node in layer._inbound_nodes:
         # Keras noted the mask that its class takes; there was none.
         node.arguments.kwargs.clear()
-    # Keras binds these two to the class an object was made with.
-    for name in ("build", "quantize"):
-        layer.__dict__.pop(name, None)

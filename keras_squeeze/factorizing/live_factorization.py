@@ -30,15 +30,10 @@ from keras_squeeze.surgery.layer_tree import (
     matches,
     walk_layers,
 )
-from keras_squeeze.surgery.structure_state import (
-    StructureState,
-    read_structure,
-)
-
-Entry = dict[str, Any]
+from keras_squeeze.surgery.live_structure import Entry, LiveStructure
 
 
-class LiveFactorization:
+class LiveFactorization(LiveStructure):
     """Replaces kernels of a model in training and remembers which.
 
     The driver behind `ks.callbacks.LowRankFactorization`, for training loops
@@ -57,38 +52,11 @@ class LiveFactorization:
     def __init__(
         self, model: Any, carry: bool = True, seed: int = 0, number: int = 0
     ) -> None:
-        self.model = model
-        self._carry, self._seed, self._number = carry, seed, number
-        #: Whether kernels have been replaced, or looked at in vain.
-        self.is_done = False
+        super().__init__(model, number)
+        self._carry, self._seed = carry, seed
         #: What was chosen for each layer: pairs of path and `Choice` or
         #: `Skip`, in model order.
         self.choices: list[tuple[str, Choice | Skip]] = []
-        self._state = StructureState()
-
-    @property
-    def structure(self) -> list[Entry]:
-        """The layers replaced, as they are saved beside the weights."""
-        return self._state.structure
-
-    def begin(self, backup: str | None = None) -> None:
-        """Lets `save_weights` write the structure down.
-
-        Args:
-            backup: Optional path of the weights that are about to be
-                restored; the model gets the structure they were saved with.
-
-        Raises:
-            ModelMismatchError: If that structure does not fit the model.
-        """
-        structure = None if backup is None else read_structure(backup)
-        if structure is not None:
-            self.restore(structure)
-        self._state.attach(self.model)
-
-    def end(self) -> None:
-        """The structure is no longer written down; the layers stay."""
-        self._state.detach(self.model)
 
     def factorize(
         self,

@@ -20,6 +20,7 @@ from keras_squeeze.layers.canonical_kernels import (
     kernel_shape,
     to_canonical,
 )
+from keras_squeeze.layers.class_change import change_class
 from keras_squeeze.layers.factor_chain import build_chain, factor_variable
 from keras_squeeze.layers.factorizable import (
     LOW_RANK_CLASSES,
@@ -51,7 +52,7 @@ __all__ = [
 
 # Keras binds the first two to the class an object was made with; the factors
 # hold what stood under the others.
-_STALE = ("build", "quantize", "_kernel", "_embeddings", "bias", "activation")
+_STALE = ("_kernel", "_embeddings", "bias", "activation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +120,7 @@ def convert_to_low_rank(
         drop_variable(layer, f"_{target.kernel_name}")
         for name in _STALE:
             layer.__dict__.pop(name, None)
-        layer.__class__ = target
+        change_class(layer, target)
         layer.method, layer.ranks = method, ranks
         layer.hold(chain)
     return Conversion(layer, [kernel], [factor_variable(f) for f in chain])

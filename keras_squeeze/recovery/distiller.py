@@ -131,7 +131,8 @@ def distill(
         student_loss_weight: Float in [0, 1]. The weight of the labels.
             Defaults to `0.5`.
         epochs: Positive integer. Defaults to `1`.
-        **kwargs: What `fit` takes.
+        **kwargs: What `fit` takes; weights of samples or classes are not
+            looked at, as in Keras' `Distiller`.
 
     Returns:
         The `keras.callbacks.History`.

@@ -24,18 +24,13 @@ from keras_squeeze.quantizers import Quantizer
 from keras_squeeze.surgery.dequantization import release_parents
 from keras_squeeze.surgery.layer_tree import Filters, walk_layers
 from keras_squeeze.surgery.live_change import change_live
+from keras_squeeze.surgery.live_structure import Entry, LiveStructure
 from keras_squeeze.surgery.quantized_structure import adopt_parents
-from keras_squeeze.surgery.structure_state import (
-    StructureState,
-    read_structure,
-)
 from keras_squeeze.training_quantization.candidates import find_layers
 from keras_squeeze.training_quantization.figures import figures_of
 
-Entry = dict[str, Any]
 
-
-class LiveQuantization:
+class LiveQuantization(LiveStructure):
     """Rounds kernels of a model in training to grids and remembers which.
 
     The driver behind `ks.callbacks.QuantizationAwareTraining`, for training
@@ -48,36 +43,9 @@ class LiveQuantization:
     """
 
     def __init__(self, model: Any, number: int = 0) -> None:
-        self.model, self._number = model, number
-        #: Whether kernels are rounded to grids.
-        self.is_done = False
+        super().__init__(model, number)
         #: Pairs of a layer's path and the reason why it was left as it is.
         self.skipped: list[tuple[str, str]] = []
-        self._state = StructureState()
-
-    @property
-    def structure(self) -> list[Entry]:
-        """The layers in question, as they are saved beside the weights."""
-        return self._state.structure
-
-    def begin(self, backup: str | None = None) -> None:
-        """Lets `save_weights` write the structure down.
-
-        Args:
-            backup: Optional path of the weights that are about to be
-                restored; the model gets the structure they were saved with.
-
-        Raises:
-            ModelMismatchError: If that structure does not fit the model.
-        """
-        structure = None if backup is None else read_structure(backup)
-        if structure is not None:
-            self.restore(structure)
-        self._state.attach(self.model)
-
-    def end(self) -> None:
-        """The structure is no longer written down; the layers stay."""
-        self._state.detach(self.model)
 
     def quantize(
         self,
