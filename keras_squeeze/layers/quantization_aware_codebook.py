@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
 from keras import ops
+
+from keras_squeeze.layers.fused_operations import fused
 
 
 def share_levels(
@@ -47,8 +50,8 @@ def share_levels(
 
     def shared(weights: Any, codebook: Any) -> Any:
         levels = round_significant(codebook, digits)
-        hard = _times(levels_at(places, levels), scale)
-        values = hard + (weights - hard) * (1.0 - hardness)
+        draw = fused(_draw, math.prod(weights.shape))
+        values = draw(weights, scale, places, levels, hardness)
 
         def gradient(*upstreams: Any, upstream: Any = None) -> Any:
             received = upstreams[0] if upstream is None else upstream
@@ -60,6 +63,13 @@ def share_levels(
         return values, gradient
 
     return ops.custom_gradient(shared)(weights, codebook)
+
+
+def _draw(
+    weights: Any, scale: Any, places: Any, levels: Any, hardness: Any
+) -> Any:
+    hard = _times(levels_at(places, levels), scale)
+    return hard + (weights - hard) * (1.0 - hardness)
 
 
 def _times(values: Any, scale: Any) -> Any:

@@ -28,7 +28,9 @@ from keras_squeeze.layers.quantization_aware_codes import (
 )
 from keras_squeeze.layers.quantization_aware_rounding import (
     learned_step,
+    round_to_fixed_grid,
     round_to_grid,
+    round_to_learned_grid,
     scale_levels,
 )
 from keras_squeeze.layers.stored_kernel import StoredKernel
@@ -208,23 +210,22 @@ class TrainedKernel:
         return scale.reshape(self.specs()["scale"].shape)
 
     def step(self) -> Any:
-        """The steps as they are now.
-
-        Returns:
-            float32 tensor of shape `(channels, groups)`, of 8 significant
-            bits; gradients reach `log_step`.
-        """
+        """The steps as they are now, of 8 significant bits; with gradients."""
         scale = as_float32(self.parts["scale"])
         if "log_step" not in self.parts:
             return scale
-        shape = self.parts["scale"].shape
-        count = self.layout.count / max(1, math.prod(shape))
-        levels = max(1, 2 ** (self.quantizer.bits - 1) - 1)
         return learned_step(
             scale,
             as_float32(self.parts["log_step"]),
-            1 / math.sqrt(max(1.0, count) * levels),
+            self._step_gradient_scale(),
         )
+
+    def _step_gradient_scale(self) -> float:
+        """What keeps the updates of steps in proportion to those of weights."""
+        shape = self.parts["scale"].shape
+        count = self.layout.count / max(1, math.prod(shape))
+        levels = max(1, 2 ** (self.quantizer.bits - 1) - 1)
+        return 1 / math.sqrt(max(1.0, count) * levels)
 
     def fake_quantized(self, dtype: str) -> Any:
         """The kernel as it will be when it is stored.
@@ -242,10 +243,20 @@ class TrainedKernel:
         elif self.has_codebook:
             values = self._fixed(weights)
         else:
-            low, high = self._limits()
-            step, bits = self.per_value(self.step()), self.quantizer.bits
-            values = round_to_grid(weights, step, low, high, bits)
+            values = self._rounded(weights)
         return ops.cast(values, dtype)
+
+    def _rounded(self, weights: Any) -> Any:
+        grid = (*self._limits(), self.quantizer.bits)
+        if "log_step" not in self.parts:
+            scale = self.per_value(self.step())
+            return round_to_fixed_grid(weights, scale, *grid)
+        if self.quantizer.group_size is not None:
+            return round_to_grid(weights, self.per_value(self.step()), *grid)
+        names = ("scale", "log_step")
+        step = [self.per_value(as_float32(self.parts[name])) for name in names]
+        gradient_scale = self._step_gradient_scale()
+        return round_to_learned_grid(weights, *step, *grid, gradient_scale)
 
     def _fixed(self, weights: Any) -> Any:
         codebook = self.codebook()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_squeeze.layers.fused_operations import fused
 from keras_squeeze.layers.quantization_aware_codebook import round_significant
 
 # Of a step, as `quantizers.scale.round_scale` leaves them.
@@ -38,11 +40,7 @@ def learned_step(
     """
 
     def step(log_step: Any) -> Any:
-        # Were steps rounded only when they are stored, the stored model would
-        # not be the one that was trained.
-        steps = round_significant(
-            initial * ops.exp(log_step), _SIGNIFICANT_BITS
-        )
+        steps = _grown(initial, log_step)
 
         def gradient(*upstreams: Any, upstream: Any = None) -> Any:
             received = upstreams[0] if upstream is None else upstream
@@ -51,6 +49,12 @@ def learned_step(
         return steps, gradient
 
     return ops.custom_gradient(step)(log_step)
+
+
+def _grown(initial: Any, log_step: Any) -> Any:
+    # Were steps rounded only when they are stored, the stored model would not
+    # be the one that was trained.
+    return round_significant(initial * ops.exp(log_step), _SIGNIFICANT_BITS)
 
 
 def round_to_grid(
@@ -77,11 +81,84 @@ def round_to_grid(
     References:
         [Esser et al., 2020](https://arxiv.org/abs/1902.08153)
     """
+    size = math.prod(weights.shape)
 
-    def to_levels(inside: Any) -> Any:
-        return levels_of_grid(inside, low, high, bits)
+    def rounded(weights: Any, step: Any) -> Any:
+        values = fused(_round, size)(weights, step, low, high, bits)
+        return values, _gradient_of(weights, step, values, low, high)
 
-    return _straight_through(weights, step, to_levels, low, high)
+    return ops.custom_gradient(rounded)(weights, step)
+
+
+def round_to_learned_grid(
+    weights: Any,
+    initial: Any,
+    log_step: Any,
+    low: Any,
+    high: Any,
+    bits: int,
+    gradient_scale: float = 1.0,
+) -> Any:
+    """Rounds weights to multiples of a learned step: both of the above in one.
+
+    Args:
+        weights: float32 tensor.
+        initial: float32 tensor of positive steps that broadcasts against
+            `weights`.
+        log_step: float32 tensor of the same shape, to be learned.
+        low: Float or tensor. The lowest level in units of the step.
+        high: Float or tensor. The highest level.
+        bits: Integer, as in `round_to_grid`.
+        gradient_scale: Float. What gradients of the step are multiplied by.
+            Defaults to `1.0`.
+
+    Returns:
+        float32 tensor of the shape of `weights`.
+    """
+    size = math.prod(weights.shape)
+    forward, backward = fused(_round_learned, size), fused(_pass_to_both, size)
+
+    def rounded(weights: Any, log_step: Any) -> Any:
+        values = forward(weights, initial, log_step, low, high, bits)
+
+        def gradient(*upstreams: Any, upstream: Any = None) -> Any:
+            received = upstreams[0] if upstream is None else upstream
+            passed, slope = backward(
+                received, weights, initial, log_step, values, low, high
+            )
+            return passed, slope * gradient_scale
+
+        return values, gradient
+
+    return ops.custom_gradient(rounded)(weights, log_step)
+
+
+def round_to_fixed_grid(
+    weights: Any, step: Any, low: Any, high: Any, bits: int
+) -> Any:
+    """Rounds weights to multiples of a step that is not learned.
+
+    Args:
+        weights: float32 tensor.
+        step: float32 tensor that broadcasts against `weights`.
+        low: Float or tensor. The lowest level in units of the step.
+        high: Float or tensor. The highest level.
+        bits: Integer, as in `round_to_grid`.
+
+    Returns:
+        float32 tensor of the shape of `weights`.
+    """
+    size = math.prod(weights.shape)
+    forward, backward = fused(_round, size), fused(_pass_inside, size)
+
+    def rounded(weights: Any) -> Any:
+        def gradient(*upstreams: Any, upstream: Any = None) -> Any:
+            received = upstreams[0] if upstream is None else upstream
+            return backward(received, weights, step, low, high)
+
+        return forward(weights, step, low, high, bits), gradient
+
+    return ops.custom_gradient(rounded)(weights)
 
 
 def levels_of_grid(inside: Any, low: Any, high: Any, bits: int) -> Any:
@@ -113,7 +190,12 @@ def scale_levels(weights: Any, step: Any, levels: Any, limits: Any) -> Any:
     Returns:
         float32 tensor of the shape of `weights`.
     """
-    return _straight_through(weights, step, lambda _: levels, *limits)
+
+    def scaled(weights: Any, step: Any) -> Any:
+        values = levels * step
+        return values, _gradient_of(weights, step, values, *limits)
+
+    return ops.custom_gradient(scaled)(weights, step)
 
 
 def clip(values: Any, low: Any, high: Any) -> Any:
@@ -137,29 +219,59 @@ def clip(values: Any, low: Any, high: Any) -> Any:
     return ops.minimum(ops.maximum(values, low), high)
 
 
-def _straight_through(
+def _round(weights: Any, step: Any, low: Any, high: Any, bits: int) -> Any:
+    inside = clip(weights / _positive(step), low, high)
+    return levels_of_grid(inside, low, high, bits) * step
+
+
+def _gradient_of(
+    weights: Any, step: Any, values: Any, low: Any, high: Any
+) -> Callable[..., Any]:
+    """The gradient of weights and step that `values` have."""
+    # Chosen while the layer is called: a gradient does not know of a training.
+    pass_back = fused(_pass_back, math.prod(weights.shape))
+
+    def gradient(*upstreams: Any, upstream: Any = None) -> Any:
+        received = upstreams[0] if upstream is None else upstream
+        return pass_back(received, weights, step, values, low, high)
+
+    return gradient
+
+
+def _pass_back(
+    received: Any, weights: Any, step: Any, values: Any, low: Any, high: Any
+) -> Any:
+    passed = _pass_inside(received, weights, step, low, high)
+    errors = received * values - passed * weights
+    return passed, _sum_to_shape(errors, step.shape) / _positive(step)
+
+
+def _pass_inside(
+    received: Any, weights: Any, step: Any, low: Any, high: Any
+) -> Any:
+    relative = weights / _positive(step)
+    is_inside = ops.logical_and(relative >= low, relative <= high)
+    return ops.where(is_inside, received, 0.0)
+
+
+def _round_learned(
+    weights: Any, initial: Any, log_step: Any, low: Any, high: Any, bits: int
+) -> Any:
+    return _round(weights, _grown(initial, log_step), low, high, bits)
+
+
+def _pass_to_both(
+    received: Any,
     weights: Any,
-    step: Any,
-    to_levels: Callable[[Any], Any],
+    initial: Any,
+    log_step: Any,
+    values: Any,
     low: Any,
     high: Any,
 ) -> Any:
-    def rounded(weights: Any, step: Any) -> Any:
-        divisor = _positive(step)
-        relative = weights / divisor
-        inside = clip(relative, low, high)
-        values = to_levels(inside) * step
-
-        def gradient(*upstreams: Any, upstream: Any = None) -> Any:
-            received = upstreams[0] if upstream is None else upstream
-            is_inside = ops.equal(relative, inside)
-            passed = ops.where(is_inside, received, 0.0)
-            errors = received * values - passed * weights
-            return passed, _sum_to_shape(errors, step.shape) / divisor
-
-        return values, gradient
-
-    return ops.custom_gradient(rounded)(weights, step)
+    step = _grown(initial, log_step)
+    passed, slope = _pass_back(received, weights, step, values, low, high)
+    return passed, slope / _positive(step)
 
 
 def _sum_to_shape(values: Any, shape: Any) -> Any:

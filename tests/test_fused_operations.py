@@ -1,0 +1,180 @@
+"""What is compiled as a whole is what the single operations give."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras.src.backend.common import global_state
+
+import keras_squeeze as ks
+from keras_squeeze.layers import fused_operations, quantization_aware_rounding
+from keras_squeeze.layers.fused_operations import fused
+from keras_squeeze.layers.quantization_aware_codebook import share_levels
+from keras_squeeze.layers.quantization_aware_rounding import (
+    learned_step,
+    round_to_fixed_grid,
+    round_to_grid,
+    round_to_learned_grid,
+)
+
+SHAPE = (96, 64)
+
+
+@pytest.fixture(params=[False, True], ids=["single", "compiled"])
+def compiles(request, monkeypatch):
+    """Says that the code runs in a training, or that it does not."""
+    monkeypatch.setattr(fused_operations, "_is_training", lambda: request.param)
+    return request.param
+
+
+def gradients(function, *inputs):
+    tensors = [tf.constant(array) for array in inputs]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        values = function(*tensors)
+        loss = tf.reduce_sum(values * tf.cos(17.0 * tensors[0]))
+    return values.numpy(), [g.numpy() for g in tape.gradient(loss, tensors)]
+
+
+def test_only_large_kernels_in_training_are_compiled(compiles):
+    assert (fused(np.add, 1 << 20) is np.add) != compiles
+    assert fused(np.add, 8) is np.add
+
+
+def test_training_is_told_from_inference():
+    class Probe(keras.layers.Layer):
+        def call(self, x, training=None):
+            found.append(fused_operations._is_training())
+            return x
+
+    found, probe = [], Probe()
+    for training in (True, False, None):
+        probe(np.zeros((1, 2), "float32"), training=training)
+    assert found == [True, False, False]
+    assert global_state.get_global_attribute("current_call_ctx") is None
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_rounding_is_exactly_what_a_file_holds(
+    compiles, rng, bits, per_channel
+):
+    high = float(max(1, 2 ** (bits - 1) - 1))
+    weights = rng.normal(0, 1, SHAPE).astype("float32")
+    shape = (1, SHAPE[1]) if per_channel else (1, 1)
+    step = np.exp(rng.normal(-2, 1, shape)).astype("float32")
+    # Ties, and weights on the edge of the grid.
+    weights[:4] = (np.arange(4)[:, None] + 0.5) * step
+    weights[4] = high * step
+    values, _ = gradients(
+        lambda w, s: round_to_grid(w, s, -high, high, bits), weights, step
+    )
+    inside = np.clip(weights / step, -high, high)
+    levels = np.where(inside < 0, -high, high) if bits == 1 else np.rint(inside)
+    np.testing.assert_array_equal(values, (levels * step).astype("float32"))
+
+
+@pytest.mark.parametrize("low", [-7.0, np.float32([[-3.0] * 64])])
+def test_gradients_are_those_of_learned_steps(compiles, rng, low):
+    weights = rng.normal(0, 1, SHAPE).astype("float32")
+    step = np.full((1, 64), 0.125, "float32")
+    values, (passed, slope) = gradients(
+        lambda w, s: round_to_grid(w, s, low, 7.0, 4), weights, step
+    )
+    received = tf.cos(17.0 * tf.constant(weights)).numpy()
+    relative = weights / step
+    inside = (relative >= low) & (relative <= 7.0)
+    direct = passed - (-17.0 * values * np.sin(17.0 * weights))
+    np.testing.assert_allclose(direct, received * inside, atol=2e-4)
+    errors = received * (values - np.where(inside, weights, 0)) / step
+    np.testing.assert_allclose(slope[0], errors.sum(0), rtol=1e-4, atol=1e-3)
+
+
+def test_codebooks_are_looked_up_alike(monkeypatch, rng):
+    weights = rng.normal(0, 1, SHAPE).astype("float32")
+    places = tf.constant(rng.integers(0, 16, SHAPE), tf.int32)
+    codebook = np.sort(rng.normal(0, 1, (1, 16))).astype("float32")
+    found = []
+    for training in (False, True):
+        monkeypatch.setattr(
+            fused_operations, "_is_training", lambda t=training: t
+        )
+        found.append(
+            gradients(
+                lambda w, c: share_levels(w, None, places, c, 0.75, 12),
+                weights,
+                codebook,
+            )
+        )
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=0, atol=1e-6)
+    for first, second in zip(found[0][1], found[1][1], strict=True):
+        np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-4)
+
+
+def test_a_hard_codebook_gives_its_levels_exactly(compiles, rng):
+    weights = rng.normal(0, 1, SHAPE).astype("float32")
+    places = tf.constant(rng.integers(0, 16, SHAPE), tf.int32)
+    codebook = (np.arange(16, dtype="float32") / 16)[None]
+    values = share_levels(weights, None, places, codebook, 1.0, 12)
+    np.testing.assert_array_equal(values, codebook[0][places.numpy()])
+
+
+def test_a_fit_compiles_and_an_exported_model_does_not(tmp_path, rng):
+    x = rng.normal(size=(64, 80)).astype("float32")
+    model = keras.Sequential([keras.Input((80,)), keras.layers.Dense(64)])
+    model.compile("sgd", "mse")
+    before = quantization_aware_rounding._round
+    fused_operations._compiled.cache_clear()
+    model.fit(
+        x,
+        x[:, :64],
+        epochs=1,
+        verbose=0,
+        callbacks=[ks.callbacks.QuantizationAwareTraining(4, "mse")],
+    )
+    assert fused_operations._compiled.cache_info().currsize == 2
+    assert quantization_aware_rounding._round is before
+    trained = model.predict(x, verbose=0)
+    ks.export(model, tmp_path / "m.h5")
+    loaded = ks.load_model(tmp_path / "m.h5")
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0), trained, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_without_a_compiler_single_operations_serve(monkeypatch, rng):
+    monkeypatch.setattr(fused_operations, "_can_compile", lambda: False)
+    monkeypatch.setattr(fused_operations, "_is_training", lambda: True)
+    assert fused(np.add, 1 << 20) is np.add
+
+
+def test_a_learned_grid_is_the_grid_of_the_learned_step(compiles, rng):
+    weights = rng.normal(0, 1, SHAPE).astype("float32")
+    scale = np.exp(rng.normal(-2, 1, (1, 64))).astype("float32")
+    log_step = rng.normal(0, 0.1, (1, 64)).astype("float32")
+
+    def both(w, s):
+        return round_to_grid(w, learned_step(scale, s, 0.5), -7.0, 7.0, 4)
+
+    def at_once(w, s):
+        return round_to_learned_grid(w, scale, s, -7.0, 7.0, 4, 0.5)
+
+    values, slopes = gradients(both, weights, log_step)
+    fused_values, fused_slopes = gradients(at_once, weights, log_step)
+    np.testing.assert_array_equal(values, fused_values)
+    for slope, other in zip(slopes, fused_slopes, strict=True):
+        np.testing.assert_allclose(slope, other, rtol=1e-3, atol=1e-2)
+
+
+def test_a_step_that_is_not_learned_takes_no_gradient(compiles, rng):
+    weights = rng.normal(0, 1, SHAPE).astype("float32")
+    step = np.full((1, 64), 0.125, "float32")
+    expected, (slope, _) = gradients(
+        lambda w, s: round_to_grid(w, s, -7.0, 7.0, 4), weights, step
+    )
+    values, (passed,) = gradients(
+        lambda w: round_to_fixed_grid(w, tf.constant(step), -7.0, 7.0, 4),
+        weights,
+    )
+    np.testing.assert_array_equal(values, expected)
+    np.testing.assert_allclose(passed, slope, atol=1e-5)
