@@ -7,14 +7,20 @@ data set beside this repository holds 10,000 of the 50,000 training images, so
 accuracies lie below the published ones.
 
     python benchmarks/cifar10_resnet.py FILE.keras [--depth 20] [--epochs 12]
+        [--deepen SHALLOW.keras] [--rate 0.1]
 
-The data is found as `cifar10_pruning.py` says.
+With `--deepen` the network begins as a shallower one that was trained, with
+blocks added that pass on what they get (Chen et al., 2016, Net2Net,
+https://arxiv.org/abs/1511.05641), and trains on from there: a deep network in
+few epochs. The data is found as `cifar10_pruning.py` says.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import pathlib
+import re
 
 import keras
 from cifar10_pruning import BATCH_SIZE, DEFAULT_FOLDER, Batches, load_data
@@ -61,14 +67,63 @@ def block(x, filters: int, strides: int):
     return keras.layers.ReLU()(keras.layers.Add()([x, y]))
 
 
-def train(model: keras.Model, data, epochs: int, seed: int = 0) -> None:
+def deepen(model: keras.Model, shallow: keras.Model) -> None:
+    """Gives a network the function of a shallower one."""
+    theirs, ours = (list(map(iter, stages(m))) for m in (shallow, model))
+    for given, stage in zip(theirs, ours, strict=True):
+        for target in stage:
+            source = next(given, None)
+            if source is not None:
+                for layer, other in zip(target, source, strict=True):
+                    layer.set_weights(other.get_weights())
+            else:
+                # The sum of the block gets nothing but the shortcut.
+                last = target[3]
+                last.gamma.assign(keras.ops.zeros_like(last.gamma))
+    head = [model.layers[-1], shallow.layers[-1]]
+    head[0].set_weights(head[1].get_weights())
+
+
+def stages(model: keras.Model):
+    """Blocks of layers with weights: the first convolution, three stages."""
+    kinds = (keras.layers.Conv2D, keras.layers.BatchNormalization)
+    pairs = zip(*(in_order(model, kind) for kind in kinds), strict=True)
+    flat = [list(pair) for pair in pairs]
+    count, rest = (len(flat) - 3) // 6, flat[1:]
+    found = [[flat[0]]]
+    for stage in range(3):
+        blocks = []
+        for number in range(count):
+            size = 3 if stage and not number else 2
+            blocks.append(list(itertools.chain(*rest[:size])))
+            rest = rest[size:]
+        found.append(blocks)
+    return found
+
+
+def in_order(model: keras.Model, kind: type) -> list:
+    """The layers of a class in the order in which they were made."""
+    layers = [layer for layer in model.layers if isinstance(layer, kind)]
+    number = re.compile(r"_(\d+)$")
+    return sorted(
+        layers, key=lambda x: int((number.search(x.name) or [0, 0])[1])
+    )
+
+
+def train(
+    model: keras.Model,
+    data,
+    epochs: int,
+    seed: int = 0,
+    peak: float = PEAK_LEARNING_RATE,
+) -> None:
     """Trains with momentum; the learning rate rises, then falls to zero."""
     batches = Batches(data["x_train"], data["y_train"], seed)
     steps = epochs * (len(data["y_train"]) // BATCH_SIZE)
     rate = keras.optimizers.schedules.CosineDecay(
-        PEAK_LEARNING_RATE / 10,
+        peak / 10,
         steps - steps // 10,
-        warmup_target=PEAK_LEARNING_RATE,
+        warmup_target=peak,
         warmup_steps=steps // 10,
     )
     model.compile(
@@ -86,11 +141,15 @@ def main() -> None:
     parser.add_argument("--folder", type=pathlib.Path, default=DEFAULT_FOLDER)
     parser.add_argument("--depth", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--deepen", type=pathlib.Path)
+    parser.add_argument("--rate", type=float, default=PEAK_LEARNING_RATE)
     arguments = parser.parse_args()
     data = load_data(pathlib.Path(arguments.folder))
     keras.utils.set_random_seed(0)
     model = build(arguments.depth)
-    train(model, data, arguments.epochs)
+    if arguments.deepen:
+        deepen(model, keras.models.load_model(arguments.deepen))
+    train(model, data, arguments.epochs, peak=arguments.rate)
     _, accuracy = model.evaluate(data["x_test"], data["y_test"], verbose=0)
     print(f"{model.name}: {model.count_params():,} parameters, {accuracy:.4f}")
     model.save(arguments.file)

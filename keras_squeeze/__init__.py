@@ -35,6 +35,8 @@ _SUBMODULES = (
 )
 _NAMES = {
     "SqueezeError": "keras_squeeze.errors",
+    "apply": "keras_squeeze.artifact",
+    "diff": "keras_squeeze.artifact",
     "export": "keras_squeeze.saving",
     "factorize": "keras_squeeze.factorizing",
     "inspect": "keras_squeeze.artifact",
@@ -42,6 +44,7 @@ _NAMES = {
     "load_weights": "keras_squeeze.saving",
     "quantize": "keras_squeeze.surgery",
     "shrink": "keras_squeeze.shrinking",
+    "sign": "keras_squeeze.artifact",
     "summary": "keras_squeeze.model_summary",
     "unpack": "keras_squeeze.saving",
     "verify": "keras_squeeze.artifact",
@@ -70,7 +73,10 @@ if TYPE_CHECKING:
     from keras_squeeze import surgery as surgery
     from keras_squeeze import testing as testing
     from keras_squeeze import training_quantization as training_quantization
+    from keras_squeeze.artifact import apply as apply
+    from keras_squeeze.artifact import diff as diff
     from keras_squeeze.artifact import inspect as inspect
+    from keras_squeeze.artifact import sign as sign
     from keras_squeeze.artifact import verify as verify
     from keras_squeeze.errors import SqueezeError as SqueezeError
     from keras_squeeze.factorizing import factorize as factorize

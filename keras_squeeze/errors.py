@@ -72,3 +72,15 @@ class LimitExceededError(ArtifactError):
 
 class UnsafeArtifactError(ArtifactError):
     """The file holds something that could run code or read other files."""
+
+
+class SignatureError(ArtifactError):
+    """A file is not what its signature or the expected digest vouches for."""
+
+
+class DecryptionError(ArtifactError):
+    """An encrypted file was changed, or its key is missing or wrong."""
+
+
+class BaseMismatchError(ArtifactError):
+    """A file holds changes to a base, which is missing or another one."""

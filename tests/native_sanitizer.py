@@ -41,6 +41,19 @@ def runtime() -> str | None:
     return None
 
 
+def environment_with(library: pathlib.Path, preload: str) -> dict[str, str]:
+    """The environment of a process that loads a library with sanitizers."""
+    return {
+        **os.environ,
+        "LD_PRELOAD": preload,
+        # Python leaves memory to the system when it ends.
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "KERAS_SQUEEZE_NATIVE": str(library),
+        "PYTHONMALLOC": "malloc",
+    }
+
+
 def main() -> int:
     """Builds the library, then runs the fuzzer with it in a child process."""
     preload = runtime()
@@ -49,15 +62,7 @@ def main() -> int:
         if preload is None or not building.build(library, FLAGS):
             print("skipped: no compiler with sanitizers")
             return 0
-        environment = {
-            **os.environ,
-            "LD_PRELOAD": preload,
-            # Python leaves memory to the system when it ends.
-            "ASAN_OPTIONS": "detect_leaks=0",
-            "UBSAN_OPTIONS": "print_stacktrace=1",
-            "KERAS_SQUEEZE_NATIVE": str(library),
-            "PYTHONMALLOC": "malloc",
-        }
+        environment = environment_with(library, preload)
         command = [sys.executable, "-m", "tests.fuzz_codecs", *sys.argv[1:]]
         return subprocess.run(
             command, cwd=ROOT, env=environment, check=False

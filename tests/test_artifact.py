@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,10 @@ import pytest
 
 from keras_squeeze import artifact
 from keras_squeeze.artifact import Limits, TensorInput, inspection
+from keras_squeeze.artifact.opened import in_batches
 from keras_squeeze.artifact.reading import equal_bits
 from keras_squeeze.artifact.tensor_decoding import decode_tensors
 from keras_squeeze.errors import (
-    ArtifactError,
     CorruptArtifactError,
     LimitExceededError,
     NotAnArtifactError,
@@ -157,44 +158,6 @@ def test_verify_names_the_damaged_tensors(small):
     assert damaged == ["packed"]
 
 
-def test_no_flipped_bit_changes_a_value_unseen(small):
-    path, tensors = small
-    expected = {tensor.name: tensor.decode() for tensor in tensors}
-    intact = path.read_bytes()
-    unseen = 0
-    for position in range(len(intact)):
-        data = bytearray(intact)
-        data[position] ^= 1 << (position % 8)
-        path.write_bytes(data)
-        try:
-            decoded = artifact.read(path).decode_all()
-        except SqueezeError:
-            continue
-        same = all(equal_bits(decoded[n], expected[n]) for n in expected)
-        unseen += not (same and set(decoded) == set(expected))
-    assert unseen == 0
-
-
-def test_every_truncation_is_refused(small):
-    path, _ = small
-    intact = path.read_bytes()
-    for size in range(0, len(intact), 3):
-        path.write_bytes(intact[:size])
-        with pytest.raises(ArtifactError):
-            artifact.read(path)
-
-
-def test_spliced_files_are_refused(tmp_path, rng):
-    write(tmp_path / "a.h5", some_tensors(rng))
-    write(tmp_path / "b.h5", some_tensors(rng))
-    first = (tmp_path / "a.h5").read_bytes()
-    second = (tmp_path / "b.h5").read_bytes()
-    half = min(len(first), len(second)) * 3 // 4
-    (tmp_path / "a.h5").write_bytes(first[:half] + second[half:])
-    with pytest.raises(ArtifactError):
-        artifact.read(tmp_path / "a.h5")
-
-
 def test_foreign_files_get_a_clear_error(tmp_path):
     (tmp_path / "a.h5").write_bytes(b"PK\x03\x04 something")
     with pytest.raises(NotAnArtifactError, match="PK"):
@@ -268,11 +231,11 @@ def test_verify_finds_what_decodes_wrong_though_its_digests_match(
     real = inspection.decode_tensors
     batches = []
 
-    def failing(tensors, payloads):
+    def failing(tensors, payloads, base):
         batches.append(len(tensors))
         if places["packed"].name in [t.name for t in tensors]:
             raise CorruptArtifactError("Expected x. Received: y")
-        return real(tensors, payloads)
+        return real(tensors, payloads, base=base)
 
     monkeypatch.setattr(inspection, "decode_tensors", failing)
     with pytest.raises(CorruptArtifactError) as caught:
@@ -286,10 +249,60 @@ def test_an_intact_file_is_verified_in_one_batch(small, monkeypatch):
     path, tensors = small
     batches = []
 
-    def counting(records, payloads):
+    def counting(records, payloads, base):
         batches.append(len(records))
-        return decode_tensors(records, payloads)
+        return decode_tensors(records, payloads, base=base)
 
     monkeypatch.setattr(inspection, "decode_tensors", counting)
     assert artifact.verify(path).totals["ok"]
     assert batches == [len(tensors)]
+
+
+def test_iterate_gives_every_tensor_in_order_whatever_the_batch(small):
+    path, tensors = small
+    with artifact.read(path) as opened:
+        whole = opened.decode_all()
+        for batch_bytes in (1, 3000, 1 << 30):
+            pairs = list(opened.iterate(batch_bytes))
+            assert [record.name for record, _ in pairs] == list(whole)
+            for record, array in pairs:
+                assert equal_bits(array, whole[record.name])
+    assert len(whole) == len(tensors)
+
+
+def test_batches_hold_what_was_asked_for_or_one_tensor(small):
+    records = artifact.read(small[0]).tensors
+    sizes = [record.decoded_bytes for record in records]
+    assert [len(batch) for batch in in_batches(records, 1)] == [1] * 5
+    assert [len(batch) for batch in in_batches(records, sum(sizes))] == [5]
+    most = max(sizes)
+    for batch in in_batches(records, most):
+        assert sum(record.decoded_bytes for record in batch) <= most
+    assert list(in_batches([])) == []
+
+
+def test_a_closed_artifact_tells_but_reads_no_more(small, monkeypatch):
+    monkeypatch.setattr("keras_squeeze.artifact.access.SMALL_FILE_BYTES", 0)
+    with artifact.read(small[0]) as opened:
+        assert len(opened.payload) == opened.manifest.payload_bytes
+    assert len(opened.tensors) == 5
+    with pytest.raises(ValueError, match="closed"):
+        opened.decode("seed")
+    opened.close()
+
+
+def test_no_descriptor_is_left_open_when_reading_fails(small, monkeypatch):
+    monkeypatch.setattr("keras_squeeze.artifact.access.SMALL_FILE_BYTES", 0)
+    path, _ = small
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    closed = []
+    close = os.close
+    monkeypatch.setattr(os, "close", lambda fd: closed.append(close(fd)))
+    with pytest.raises(CorruptArtifactError):
+        artifact.read(path)
+    with pytest.raises(LimitExceededError):
+        artifact.read(path, Limits(max_tensors=1))
+    artifact.read_manifest(path)
+    assert len(closed) == 3

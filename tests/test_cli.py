@@ -31,9 +31,8 @@ def files(tmp_path_factory):
     model.save(folder / "m.keras")
     model.save(folder / "m.h5")
     model.save_weights(folder / "m.weights.h5")
-    assert (
-        main(["export", str(folder / "m.keras"), str(folder / "m.sq.h5")]) == 0
-    )
+    # The whole-model `.h5` is built, so that tensors have their paths in it.
+    assert main(["export", str(folder / "m.h5"), str(folder / "m.sq.h5")]) == 0
     return model, folder
 
 
@@ -248,23 +247,30 @@ def test_export_does_not_overwrite_when_told(run, files, tmp_path):
     assert target.read_bytes() == b"mine"
 
 
-def test_export_of_a_weights_file_says_what_is_missing(run, files, tmp_path):
-    code, _, err = run("export", files[1] / "m.weights.h5", tmp_path / "o.h5")
+def test_quantizing_a_weights_file_says_what_is_missing(run, files, tmp_path):
+    source, target = files[1] / "m.weights.h5", tmp_path / "o.h5"
+    code, _, err = run("export", source, target, "--bits", "4")
     assert code == 1
-    assert "architecture" in err
+    assert "whole model" in err
 
 
-def test_export_refuses_code_in_the_config(run, tmp_path):
+def test_code_in_the_config_is_not_run(run, tmp_path):
     import keras
+
+    import keras_squeeze as ks
 
     model = keras.Sequential(
         [keras.Input((2,)), keras.layers.Lambda(lambda x: x + 1)]
     )
     model.save(tmp_path / "m.keras")
-    code, _, err = run("export", tmp_path / "m.keras", tmp_path / "o.h5")
+    source, target = tmp_path / "m.keras", tmp_path / "o.h5"
+    code, _, err = run("export", source, target, "--bits", "4")
     assert code == 1
     assert "ambda" in err
-    assert not (tmp_path / "o.h5").exists()
+    assert not target.exists()
+    assert run("export", source, target)[0] == 0
+    with pytest.raises(ks.SqueezeError, match="Lambda"):
+        ks.load_model(target)
 
 
 @pytest.mark.parametrize("name", ["back.keras", "back.weights.h5"])

@@ -59,6 +59,17 @@ def test_prune_quantize_export_makes_a_small_good_file(trained):
     assert f"{path.stat().st_size:,} bytes" in output
 
 
+def test_trusted_updates_are_small_and_equal(tmp_path):
+    pytest.importorskip("cryptography")
+    done = run_example("trusted_updates.py", tmp_path, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "equal: True" in done.stdout
+    sizes = [(tmp_path / n).stat().st_size for n in ("v1.h5", "v2.h5.enc")]
+    assert sizes[1] < 0.2 * sizes[0]
+    for name, size in zip(("v1.h5", "v2.h5.enc"), sizes, strict=True):
+        assert f"{name}: {size:,} bytes" in done.stdout
+
+
 def test_fit_a_size_makes_files_that_fit(tmp_path):
     pytest.importorskip("sklearn")
     done = run_example("fit_a_size.py", tmp_path / "m.h5", folder=tmp_path)

@@ -15,6 +15,7 @@ NATIVE, NUMPY, KERAS, WORKFLOW = range(4)
 FLOORS = {
     "native": NATIVE,
     "artifact": NUMPY,
+    "bridges": NUMPY,
     "codecs": NUMPY,
     "errors": NUMPY,
     "low_rank": NUMPY,
@@ -38,7 +39,6 @@ FLOORS = {
     "shrinking": KERAS,
     "surgery": KERAS,
     "training_quantization": KERAS,
-    "bridges": WORKFLOW,
     "cli": WORKFLOW,
     "__main__": WORKFLOW,
 }

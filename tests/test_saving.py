@@ -1,8 +1,12 @@
 """Every kind of model goes into a file and comes back bit-equal."""
 
+import dataclasses
+import hashlib
 import json
+import os
 import subprocess
 import sys
+import zlib
 
 import keras
 import numpy as np
@@ -11,16 +15,23 @@ import pytest
 import keras_squeeze as ks
 from keras_squeeze import artifact
 from keras_squeeze.artifact import TensorInput
+from keras_squeeze.artifact.container import skeleton_start
 from keras_squeeze.artifact.reading import equal_bits
+from keras_squeeze.artifact.stream import pack_stream_start
 from keras_squeeze.errors import (
+    BaseMismatchError,
+    CorruptArtifactError,
+    DecryptionError,
     ModelMismatchError,
     NoKernelMatchedError,
     NonFiniteError,
+    SignatureError,
     SqueezeError,
     UnbuiltModelError,
     UnsafeArtifactError,
     UnsupportedModelError,
 )
+from keras_squeeze.saving import loading
 from keras_squeeze.surgery.layer_tree import named_variables, to_numpy
 from tests import models
 
@@ -442,3 +453,81 @@ def test_unpacking_into_a_missing_folder_leaves_nothing(tmp_path):
     with pytest.raises(SqueezeError, match="Received"):
         ks.unpack(tmp_path / "m.h5", tmp_path / "missing" / "m.keras")
     assert [path.name for path in tmp_path.iterdir()] == ["m.h5"]
+
+
+def forge(source, target):
+    """The file with its last tensor undecodable and all digests right."""
+    opened = artifact.read(source)
+    payload, last = bytearray(opened.payload), opened.tensors[-1]
+    payload[last.offset] ^= 0xFF
+    manifest = dataclasses.replace(
+        opened.manifest,
+        tensors=(
+            *opened.tensors[:-1],
+            dataclasses.replace(last, crc32=zlib.crc32(payload[last.offset :])),
+        ),
+        payload_sha256=hashlib.sha256(payload).hexdigest(),
+    )
+    start = pack_stream_start(manifest.to_json(), len(payload))
+    size = len(start) + len(payload)
+    skeleton = skeleton_start(size, keras.__version__, "tensorflow")
+    target.write_bytes(skeleton + start + payload)
+
+
+@pytest.mark.parametrize("small_bytes", [0, 1 << 26])
+def test_a_forged_file_does_not_leave_half_a_model(
+    tmp_path, monkeypatch, small_bytes
+):
+    monkeypatch.setattr(loading, "_SMALL_BYTES", small_bytes)
+    model = keras.Sequential([keras.Input((300,)), L.Dense(30), L.Dense(200)])
+    model.layers[1].bias.assign(np.random.default_rng(0).normal(size=200))
+    ks.export(model, tmp_path / "m.h5")
+    forge(tmp_path / "m.h5", tmp_path / "forged.h5")
+    other = keras.models.clone_model(model)
+    before = {path: array.copy() for path, array in state(other).items()}
+    with pytest.raises(CorruptArtifactError, match="bias"):
+        ks.load_weights(other, tmp_path / "forged.h5")
+    assert all(equal_bits(before[p], a) for p, a in state(other).items())
+
+
+def test_encrypted_files(tmp_path):
+    pytest.importorskip("cryptography")
+    model, _ = models.make("functional")
+    path, key = tmp_path / "m.h5.enc", bytes(range(32))
+    count = {"validate": lambda model: {"count": model.count_params()}}
+    report = ks.export(model, path, encryption_key=key, **count)
+    assert report.totals["count_before"] == report.totals["count_after"]
+    assert_equal_state(model, ks.load_model(path, key=key))
+    other = models.functional()
+    ks.load_weights(other, path, key=key)
+    assert_equal_state(model, other)
+    ks.unpack(path, tmp_path / "m.keras", key=key)
+    with pytest.raises(DecryptionError, match="key"):
+        ks.load_model(path)
+    with pytest.raises(DecryptionError, match="another"):
+        ks.load_model(path, key=bytes(32))
+    with pytest.raises(SqueezeError, match=r"ends in \.h5"):
+        ks.export(model, path)
+
+
+def test_files_that_are_vouched_for(tmp_path):
+    model, _ = models.make("functional")
+    ks.export(model, tmp_path / "m.h5")
+    digest = hashlib.sha256((tmp_path / "m.h5").read_bytes()).hexdigest()
+    loaded = ks.load_model(tmp_path / "m.h5", expected_sha256=digest)
+    assert_equal_state(model, loaded)
+    with pytest.raises(SignatureError, match="SHA-256"):
+        ks.load_weights(loaded, tmp_path / "m.h5", expected_sha256="0" * 64)
+
+
+def test_files_of_what_changed(tmp_path):
+    model, _ = models.make("functional")
+    base, path = tmp_path / "base.h5", tmp_path / "m.h5"
+    ks.export(model, base)
+    bias = model.layers[-1].bias
+    bias.assign(bias + 1)
+    report = ks.export(model, path, base=base)
+    assert report.totals["file_bytes"] < os.path.getsize(base)
+    assert_equal_state(model, ks.load_model(path, base=base))
+    with pytest.raises(BaseMismatchError, match="base"):
+        ks.load_model(path)

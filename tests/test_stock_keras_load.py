@@ -90,3 +90,15 @@ def test_the_order_of_imports_does_not_matter(tmp_path, imports):
         check=True,
     )
     assert done.stdout.split() == ["Functional", str(len(small.weights))]
+
+
+def test_files_that_only_our_door_opens(tmp_path):
+    model, _ = models.make("sequential")
+    ks.export(model, tmp_path / "base.h5")
+    ks.export(model, tmp_path / "m.h5", base=tmp_path / "base.h5")
+    with pytest.raises(ks.SqueezeError, match=r"ks\.load_model"):
+        keras.models.load_model(tmp_path / "m.h5")
+    model.save_weights(tmp_path / "m.weights.h5")
+    ks.export(tmp_path / "m.weights.h5", tmp_path / "m.h5")
+    with pytest.raises(ks.SqueezeError, match=r"ks\.load_weights"):
+        keras.models.load_model(tmp_path / "m.h5")

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
+from keras_squeeze.artifact.access import AccessOptions, make_access
 from keras_squeeze.artifact.limits import Limits
 from keras_squeeze.artifact.manifest import TensorRecord
-from keras_squeeze.artifact.reading import (
+from keras_squeeze.artifact.opened import (
     Artifact,
+    in_batches,
+    memory_errors_as_ours,
+)
+from keras_squeeze.artifact.reading import (
     damaged_tensors,
+    payload_digest,
     read_manifest,
     read_unchecked,
 )
@@ -32,32 +37,47 @@ COLUMNS = (
 
 
 def inspect(
-    path: str | os.PathLike[str], limits: Limits | None = None
+    path: str | os.PathLike[str],
+    limits: Limits | None = None,
+    **access: Unpack[AccessOptions],
 ) -> Report:
     """Tells what an artifact holds, from its manifest; Keras is not imported.
 
     Args:
         path: Path of the file.
         limits: Optional `artifact.Limits`.
+        **access: What vouches for the file and the key to decrypt it with:
+            `expected_sha256`, `public_key`, `signature`, `key`, as
+            `artifact.Access` describes them.
 
     Returns:
         A `Report` with a row a tensor.
 
     Raises:
-        ArtifactError: If the file is foreign, newer, unsafe, or its manifest
-            is damaged.
+        ArtifactError: If the file is foreign, newer, unsafe, not what is
+            vouched for, or its manifest is damaged.
     """
-    return describe(read_manifest(path, limits))
+    return describe(read_manifest(path, access=make_access(limits, access)))
 
 
 def verify(
-    path: str | os.PathLike[str], limits: Limits | None = None
+    path: str | os.PathLike[str],
+    limits: Limits | None = None,
+    *,
+    isolate: bool = False,
+    **access: Unpack[AccessOptions],
 ) -> Report:
     """Checks every digest of an artifact and decodes every tensor.
 
     Args:
         path: Path of the file.
         limits: Optional `artifact.Limits`.
+        isolate: Boolean. Whether a child process with bounded memory and time
+            does it, so that no file can harm this one. Defaults to `False`.
+        **access: What vouches for the file, the key to decrypt it with, and
+            the base of a file that holds changes: `expected_sha256`,
+            `public_key`, `signature`, `key`, `base`, as `artifact.Access`
+            describes them.
 
     Returns:
         A `Report` with a row a tensor and its status.
@@ -65,22 +85,39 @@ def verify(
     Raises:
         CorruptArtifactError: If anything is damaged; its attribute `report`
             lists every tensor's status where the manifest could be read.
-        ArtifactError: If the file is foreign, newer, unsafe or too large.
+        ArtifactError: If the file is foreign, newer, unsafe, too large, or
+            not what is vouched for.
     """
-    artifact = read_unchecked(path, limits)
+    wanted = make_access(limits, access)
+    if isolate:
+        from keras_squeeze.artifact.isolation import verify_isolated
+
+        report: Report = verify_isolated(path, wanted)
+        return report
+    name = os.fspath(path)
+    with (
+        memory_errors_as_ours(name),
+        read_unchecked(name, access=wanted) as artifact,
+    ):
+        return _verify(artifact)
+
+
+def _verify(artifact: Artifact) -> Report:
     damaged = set(damaged_tensors(artifact))
     rest = [t for t in artifact.tensors if t.name not in damaged]
-    # All in one batch; one by one only to find which of them is at fault.
-    if not _decode(artifact, rest):
-        damaged.update(t.name for t in rest if not _decode(artifact, [t]))
-    digest = hashlib.sha256(artifact.payload or b"").hexdigest()
+    for batch in in_batches(rest):
+        # A batch at once; one by one only to find which of them is at fault.
+        if not _decode(artifact, batch):
+            damaged.update(t.name for t in batch if not _decode(artifact, [t]))
+    digest = payload_digest(artifact)
     intact = not damaged and digest == artifact.manifest.payload_sha256
     report = _verification(artifact, damaged, intact)
     if intact:
         return report
+    names = [t.name for t in artifact.tensors if t.name in damaged]
     error = CorruptArtifactError(
         f"Expected an intact file at {artifact.path!r}. Received: "
-        f"{len(damaged)} damaged tensors: {', '.join(sorted(damaged)[:10])}"
+        f"{len(damaged)} damaged tensors: {', '.join(map(repr, names[:10]))}"
     )
     error.report = report
     raise error
@@ -88,7 +125,8 @@ def verify(
 
 def _decode(artifact: Artifact, tensors: Sequence[TensorRecord]) -> bool:
     try:
-        decode_tensors(tensors, [artifact.stored(t) for t in tensors])
+        payloads = [artifact.stored(tensor) for tensor in tensors]
+        decode_tensors(tensors, payloads, base=artifact.base)
     except SqueezeError:
         return False
     return True
@@ -99,7 +137,7 @@ def _verification(
 ) -> Report:
     rows = tuple(
         {
-            "tensor": tensor.name,
+            "tensor": printable(tensor.name),
             "bytes": tensor.stored_bytes,
             "status": "damaged" if tensor.name in damaged else "ok",
         }
@@ -134,22 +172,47 @@ def describe(artifact: Artifact) -> Report:
         "float32_bytes": float32_bytes,
         "ratio": float32_bytes / artifact.file_bytes,
         "digest": artifact.digest,
-        "keras_version": artifact.keras_version,
-        "generator": artifact.manifest.generator,
+        "keras_version": printable(artifact.keras_version),
+        "generator": printable(artifact.manifest.generator),
     }
+    base = artifact.manifest.base
+    if base is not None:
+        totals["base"] = base.digest
     title = (
-        f"{artifact.path}: {model.get('class_name', 'model')} "
-        f"{model.get('name', '')!r}"
+        f"{artifact.path}: {printable(str(model.get('class_name', 'model')))} "
+        f"{str(model.get('name', ''))!r}"
     )
     return Report(title, COLUMNS, rows, totals, _without_config(model))
+
+
+def printable(text: str) -> str:
+    r"""A string of a file with what a terminal would obey written out.
+
+    Args:
+        text: String.
+
+    Returns:
+        String. Control characters, marks of direction and surrogates are
+        escape sequences.
+
+    Example:
+    >>> printable("dense\x1b[2J\u202ekernel")
+    'dense\\x1b[2J\\u202ekernel'
+    """
+    return "".join(
+        letter
+        if letter.isprintable()
+        else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def _without_config(model: Mapping[str, Any]) -> tuple[dict[str, str], ...]:
     if model.get("config") is not None:
         return ()
     reason = (
-        f"{model.get('class_name', 'the model')} has no usable `get_config`: "
-        "build the model and use `ks.load_weights`"
+        f"{printable(str(model.get('class_name', 'the model')))} has no usable "
+        "`get_config`: build the model and use `ks.load_weights`"
     )
     return ({"path": "config", "reason": reason},)
 
@@ -160,10 +223,10 @@ def _row(tensor: TensorRecord, artifact: Artifact) -> Mapping[str, Any]:
     if tensor.nonzero is not None and tensor.size:
         zeros = round(1 - tensor.nonzero / tensor.size, 4)
     return {
-        "tensor": tensor.name,
+        "tensor": printable(tensor.name),
         "shape": list(tensor.shape),
         "dtype": tensor.dtype,
-        "codec": _codec_name(tensor),
+        "codec": printable(_codec_name(tensor)),
         "sparsity": zeros,
         "bits_per_weight": round(8 * stored / size, 3),
         "bytes": stored,

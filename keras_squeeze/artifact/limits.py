@@ -22,6 +22,8 @@ class Limits:
         max_decoded_bytes: Optional integer. Most bytes that decoding may
             produce in all. Defaults to `None`, a thousand times the file's
             size, at least 1 GiB, at most 16 GiB.
+        max_signed_bytes: Integer. Largest file that is read whole, because a
+            signature or an expected digest is to be checked first.
     """
 
     max_manifest_bytes: int = 16 << 20
@@ -30,6 +32,7 @@ class Limits:
     max_rank: int = 32
     max_depth: int = 128
     max_decoded_bytes: int | None = None
+    max_signed_bytes: int = 16 * _GIB
 
     def decoded_bytes(self, stream_bytes: int) -> int:
         """The bound on decoded bytes for a stream of that size."""

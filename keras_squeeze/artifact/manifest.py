@@ -13,21 +13,30 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from keras_squeeze.artifact.base_reference import (
+    BaseReference,
+    base_from_json,
+)
 from keras_squeeze.artifact.encodings import (
     ENCODINGS,
     LATER_ENCODINGS,
     check_layout,
 )
 from keras_squeeze.artifact.limits import Limits, check_limit
+from keras_squeeze.artifact.manifest_json import parse_json
 from keras_squeeze.codecs.dtypes import dtype_from_name
+from keras_squeeze.codecs.relative import is_relative
 from keras_squeeze.errors import (
     CorruptArtifactError,
     SqueezeError,
     UnsupportedVersionError,
 )
 
-#: What a file may ask of a reader: encodings newer than the format.
-KNOWN_REQUIREMENTS = LATER_ENCODINGS
+#: What the `requires` of a file that holds changes to another one lists.
+BASE = "base"
+
+#: What a file may ask of a reader: encodings newer than the format, a base.
+KNOWN_REQUIREMENTS = LATER_ENCODINGS | {BASE}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +81,8 @@ class TensorRecord:
         parameters: Mapping. What the encoding needs beside its parts.
         nonzero: Optional integer. How many values or codes are not zero.
         offset: Integer. Where its first part starts in the payload.
+        base: Optional string. The tensor of the base that its parts are
+            coded against. Defaults to `None`, the one of its own name.
     """
 
     name: str
@@ -83,6 +94,17 @@ class TensorRecord:
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     nonzero: int | None = None
     offset: int = 0
+    base: str | None = None
+
+    @property
+    def base_name(self) -> str:
+        """The name of the tensor that this one is coded against, if any."""
+        return self.name if self.base is None else self.base
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether a part of it is coded against the base's tensor."""
+        return any(is_relative(part.codec) for part in self.parts)
 
     @property
     def stored_bytes(self) -> int:
@@ -117,6 +139,8 @@ class Manifest:
             codes.
         generator: String. The version that wrote the file.
         requires: Tuple of strings. Features a reader must know.
+        base: Optional `BaseReference`. What the file holds changes to.
+            Defaults to `None`: it is whole.
     """
 
     tensors: tuple[TensorRecord, ...]
@@ -125,10 +149,11 @@ class Manifest:
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     generator: str = ""
     requires: tuple[str, ...] = ()
+    base: BaseReference | None = None
 
     def to_json(self) -> bytes:
         """The manifest as canonical UTF-8 JSON."""
-        content = {
+        content: dict[str, Any] = {
             "generator": self.generator,
             "model": self.model,
             "payload": {
@@ -138,6 +163,8 @@ class Manifest:
             "requires": list(self.requires),
             "tensors": [_tensor_to_json(tensor) for tensor in self.tensors],
         }
+        if self.base is not None:
+            content["base"] = self.base.to_json()
         text = json.dumps(
             content, sort_keys=True, separators=(",", ":"), allow_nan=False
         )
@@ -160,10 +187,18 @@ class Manifest:
             LimitExceededError: If it declares more than the limits allow.
             UnsupportedVersionError: If it requires an unknown feature.
         """
-        content = _parse(data, limits)
+        content = parse_json(data, limits)
         try:
             return _manifest_from_json(content, limits)
-        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        except SqueezeError:
+            raise
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise CorruptArtifactError(
                 "Expected a manifest with `tensors`, `payload` and `model`. "
                 f"Received: {type(error).__name__}: {error}"
@@ -183,6 +218,8 @@ def _tensor_to_json(tensor: TensorRecord) -> dict[str, Any]:
         record["parameters"] = dict(tensor.parameters)
     if tensor.nonzero is not None:
         record["nonzero"] = tensor.nonzero
+    if tensor.base is not None:
+        record["base"] = tensor.base
     return record
 
 
@@ -197,53 +234,6 @@ def _part_to_json(part: Part, tensor: TensorRecord) -> dict[str, Any]:
     if part.shape != tensor.shape:
         record["shape"] = list(part.shape)
     return record
-
-
-def _parse(data: bytes, limits: Limits) -> Any:
-    check_limit("a manifest in bytes", len(data), limits.max_manifest_bytes)
-    try:
-        content = json.loads(
-            data,
-            object_pairs_hook=_unique_keys,
-            parse_constant=_refuse_constant,
-        )
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, SqueezeError):
-            raise
-        raise CorruptArtifactError(
-            f"Expected a manifest in JSON. Received: {error}"
-        ) from error
-    _check_depth(content, limits.max_depth)
-    return content
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        raise CorruptArtifactError(
-            "Expected a manifest in which no key is given twice. "
-            f"Received: {[key for key, _ in pairs][:20]}"
-        )
-    return content
-
-
-def _refuse_constant(name: str) -> Any:
-    raise CorruptArtifactError(
-        f"Expected a manifest of finite numbers. Received: {name}"
-    )
-
-
-def _check_depth(content: Any, limit: int) -> None:
-    level, depth = [content], 0
-    while level:
-        depth += 1
-        check_limit("a manifest nested in depth", depth, limit)
-        level = [
-            child
-            for node in level
-            if isinstance(node, dict | list)
-            for child in (node.values() if isinstance(node, dict) else node)
-        ]
 
 
 def _manifest_from_json(content: Any, limits: Limits) -> Manifest:
@@ -266,6 +256,7 @@ def _manifest_from_json(content: Any, limits: Limits) -> Manifest:
         model=dict(content["model"]),
         generator=str(content.get("generator", "")),
         requires=requires,
+        base=base_from_json(content.get("base"), BASE in requires),
     )
     _check_whole(manifest)
     return manifest
@@ -307,9 +298,20 @@ def _tensor_from_json(
         parameters=dict(record.get("parameters", {})),
         nonzero=None if nonzero is None else _natural(nonzero, "nonzero"),
         offset=offset,
+        base=_base_name(record.get("base"), limits),
     )
     _check_layout(tensor)
     return tensor
+
+
+def _base_name(name: Any, limits: Limits) -> str | None:
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise TypeError(f"a name must be a string, got {name!r}")
+    name_bytes = len(name.encode(errors="surrogatepass"))
+    check_limit("a name's bytes", name_bytes, limits.max_name_bytes)
+    return name
 
 
 def _check_layout(tensor: TensorRecord) -> None:

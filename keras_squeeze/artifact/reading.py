@@ -2,130 +2,97 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
-import zlib
 
 import numpy as np
 
-from keras_squeeze.artifact.container import open_stream
+from keras_squeeze.artifact.access import Access, open_source
+from keras_squeeze.artifact.hdf5_skeleton import parse_skeleton
+from keras_squeeze.artifact.increments import with_base
 from keras_squeeze.artifact.limits import Limits, check_limit
 from keras_squeeze.artifact.manifest import Manifest, TensorRecord
+from keras_squeeze.artifact.opened import Artifact
+from keras_squeeze.artifact.sources import (
+    BytesSource,
+    SectionSource,
+    Source,
+    chunks,
+)
 from keras_squeeze.artifact.stream import (
     HEADER_BYTES,
     Header,
     parse_header,
     unpack_manifest,
 )
-from keras_squeeze.artifact.tensor_decoding import decode_tensors
-from keras_squeeze.errors import CorruptArtifactError, SqueezeError
+from keras_squeeze.errors import CorruptArtifactError
 
-
-@dataclasses.dataclass(frozen=True)
-class Artifact:
-    """A file that was opened: its manifest, and its payload if it was read.
-
-    Args:
-        path: String. Where it was read from.
-        file_bytes: Integer. Size of the file.
-        digest: String. SHA-256 that vouches for the whole content, in hex.
-        manifest: The `Manifest`.
-        keras_version: String. Which Keras wrote the model's config.
-        stored_manifest_bytes: Integer. Size of the compressed manifest.
-        payload: Optional bytes. `None` if only the manifest was read.
-        backend: String. The backend that Keras ran on. Defaults to
-            `"tensorflow"`.
-    """
-
-    path: str
-    file_bytes: int
-    digest: str
-    manifest: Manifest
-    keras_version: str
-    stored_manifest_bytes: int
-    payload: bytes | None = None
-    backend: str = "tensorflow"
-
-    @property
-    def tensors(self) -> tuple[TensorRecord, ...]:
-        """The records of all tensors, in model order."""
-        return self.manifest.tensors
-
-    def stored(self, tensor: TensorRecord) -> bytes:
-        """The stored bytes of a tensor, checked against its CRC-32.
-
-        Raises:
-            CorruptArtifactError: If the checksum does not match.
-        """
-        if self.payload is None:
-            raise SqueezeError(
-                f"Expected an artifact read with its payload. "
-                f"Received: {self.path!r} with the manifest only"
-            )
-        stop = tensor.offset + tensor.stored_bytes
-        data = self.payload[tensor.offset : stop]
-        if zlib.crc32(data) != tensor.crc32:
-            raise CorruptArtifactError(
-                f"Expected the tensor {tensor.name!r} of {self.path!r} to have "
-                f"CRC-32 {tensor.crc32:08x}. Received: {zlib.crc32(data):08x}"
-            )
-        return data
-
-    def decode(self, name: str) -> np.ndarray:
-        """One tensor, by its path in the model."""
-        for tensor in self.tensors:
-            if tensor.name == name:
-                return decode_tensors([tensor], [self.stored(tensor)])[0]
-        raise SqueezeError(
-            f"Expected the name of a tensor in {self.path!r}. "
-            f"Received: {name!r}"
-        )
-
-    def decode_all(self) -> dict[str, np.ndarray]:
-        """All tensors by their path in the model, in model order."""
-        payloads = [self.stored(tensor) for tensor in self.tensors]
-        arrays = decode_tensors(self.tensors, payloads)
-        return {
-            tensor.name: array
-            for tensor, array in zip(self.tensors, arrays, strict=True)
-        }
+__all__ = [
+    "Artifact",
+    "check_payload",
+    "damaged_tensors",
+    "equal_bits",
+    "parse_source",
+    "parse_stream",
+    "payload_digest",
+    "read",
+    "read_manifest",
+    "read_unchecked",
+]
 
 
 def read(
-    path: str | os.PathLike[str], limits: Limits | None = None
+    path: str | os.PathLike[str],
+    limits: Limits | None = None,
+    *,
+    access: Access | None = None,
 ) -> Artifact:
-    """Reads an artifact whole and checks every digest.
+    """Opens an artifact and checks every digest.
 
     Args:
         path: Path of the file.
-        limits: Optional `Limits`. Defaults to `Limits()`.
+        limits: Optional `Limits`. Defaults to those of `access`.
+        access: Optional `Access`: what vouches for the file, keys, the base.
+            Defaults to `Access()`.
 
     Returns:
-        An `Artifact` with its payload.
+        An `Artifact`; its tensors are decoded when they are asked for.
 
     Raises:
         CorruptArtifactError: If a digest does not match; the message names
             the damaged tensors.
-        ArtifactError: If the file is foreign, newer, unsafe or too large.
+        ArtifactError: If the file is foreign, newer, unsafe or too large, or
+            not what `access` vouches for.
     """
-    artifact = read_unchecked(path, limits)
-    _check_payload(artifact)
+    artifact = read_unchecked(path, limits, access=access)
+    try:
+        check_payload(artifact)
+    except BaseException:
+        artifact.close()
+        raise
     return artifact
 
 
 def read_unchecked(
-    path: str | os.PathLike[str], limits: Limits | None = None
+    path: str | os.PathLike[str],
+    limits: Limits | None = None,
+    *,
+    access: Access | None = None,
 ) -> Artifact:
-    """Reads manifest and payload; the payload's digests are not checked."""
-    return _open(path, limits or Limits(), with_payload=True)
+    """Opens an artifact as `read` does, but for the payload's SHA-256."""
+    return _open(path, _with_limits(access, limits), with_payload=True)
 
 
 def read_manifest(
-    path: str | os.PathLike[str], limits: Limits | None = None
+    path: str | os.PathLike[str],
+    limits: Limits | None = None,
+    *,
+    access: Access | None = None,
 ) -> Artifact:
     """Reads and checks the manifest only; the payload stays on the disk."""
-    return _open(path, limits or Limits(), with_payload=False)
+    return _open(path, _with_limits(access, limits), with_payload=False)
 
 
 def parse_stream(
@@ -144,42 +111,92 @@ def parse_stream(
     Raises:
         ArtifactError: As `read` does.
     """
-    limits = limits or Limits()
-    header = parse_header(stream[:HEADER_BYTES], len(stream), limits)
-    start = stream[: header.payload_offset]
-    artifact = Artifact(
-        path="stream",
-        file_bytes=len(stream),
-        digest=header.sha256.hex(),
-        manifest=_parse_manifest(header, start, limits, "stream"),
-        keras_version=keras_version,
-        stored_manifest_bytes=header.manifest_stored_bytes,
-        payload=stream[header.payload_offset :],
-    )
-    _check_payload(artifact)
+    source = BytesSource(stream, "stream")
+    artifact = _parse(source, limits or Limits(), keras_version)
+    check_payload(artifact)
     return artifact
 
 
+def _with_limits(access: Access | None, limits: Limits | None) -> Access:
+    access = access or Access()
+    return access if limits is None else access.with_limits(limits)
+
+
 def _open(
-    path: str | os.PathLike[str], limits: Limits, with_payload: bool
+    path: str | os.PathLike[str], access: Access, with_payload: bool
 ) -> Artifact:
-    name = os.fspath(path)
-    with open_stream(name, limits) as reader:
-        header = reader.header
-        offset = header.payload_offset
-        start = reader.read(0, offset)
-        return Artifact(
-            path=name,
-            file_bytes=os.path.getsize(name),
-            digest=header.sha256.hex(),
-            manifest=_parse_manifest(header, start, limits, name),
-            keras_version=reader.keras_version,
-            stored_manifest_bytes=header.manifest_stored_bytes,
-            payload=reader.read(offset, offset + header.payload_bytes)
-            if with_payload
-            else None,
-            backend=reader.backend,
-        )
+    with contextlib.ExitStack() as on_failure:
+        whole = open_source(path, access)
+        on_failure.callback(whole.close)
+        artifact = parse_source(whole, access.limits)
+        if with_payload:
+            artifact = _with_base(artifact, access)
+            on_failure.pop_all()
+            return artifact
+    return artifact.without_payload()
+
+
+def parse_source(source: Source, limits: Limits | None = None) -> Artifact:
+    """Reads skeleton, header and manifest of a file that is open already.
+
+    Args:
+        source: A `Source` of the whole file, not encrypted.
+        limits: Optional `Limits`. Defaults to `Limits()`.
+
+    Returns:
+        An `Artifact` that reads its payload from `source`; the payload's
+        SHA-256 was not checked.
+
+    Raises:
+        ArtifactError: As `read` does.
+    """
+    skeleton = parse_skeleton(source)
+    stop = skeleton.stream_offset + skeleton.stream_bytes
+    return _parse(
+        SectionSource(source, skeleton.stream_offset, stop),
+        limits or Limits(),
+        skeleton.keras_version,
+        skeleton.backend,
+        source.size,
+    )
+
+
+def _with_base(artifact: Artifact, access: Access) -> Artifact:
+    base = access.base
+    if artifact.manifest.base is None or base is None:
+        return with_base(artifact, None)
+    if isinstance(base, Artifact):
+        return with_base(artifact, base)
+    # The file names the base's digest, so nobody else need vouch for it.
+    opened = read(base, access=Access(access.limits, key=access.key))
+    try:
+        joined = with_base(artifact, opened)
+    except BaseException:
+        opened.close()
+        raise
+    return dataclasses.replace(joined, owns_base=True)
+
+
+def _parse(
+    stream: Source,
+    limits: Limits,
+    keras_version: str,
+    backend: str = "tensorflow",
+    file_bytes: int | None = None,
+) -> Artifact:
+    start = stream.read(0, min(HEADER_BYTES, stream.size))
+    header = parse_header(start, stream.size, limits)
+    start = stream.read(0, header.payload_offset)
+    return Artifact(
+        path=stream.name,
+        file_bytes=stream.size if file_bytes is None else file_bytes,
+        digest=header.sha256.hex(),
+        manifest=_parse_manifest(header, start, limits, stream.name),
+        keras_version=keras_version,
+        stored_manifest_bytes=header.manifest_stored_bytes,
+        source=SectionSource(stream, header.payload_offset, stream.size),
+        backend=backend,
+    )
 
 
 def _parse_manifest(
@@ -193,19 +210,32 @@ def _parse_manifest(
         )
     stream_bytes = header.payload_offset + header.payload_bytes
     decoded = sum(tensor.decoded_bytes for tensor in manifest.tensors)
-    check_limit("decoded bytes", decoded, limits.decoded_bytes(stream_bytes))
+    most = limits.decoded_bytes(stream_bytes)
+    check_limit("decoded bytes", decoded, most)
+    # A file with holes is as long as it likes; what is read of it is memory.
+    check_limit("payload bytes", manifest.payload_bytes, most)
     return manifest
 
 
-def _check_payload(artifact: Artifact) -> None:
+def check_payload(artifact: Artifact) -> None:
+    """Raises `CorruptArtifactError` if the payload's SHA-256 is another."""
     expected = artifact.manifest.payload_sha256
-    received = hashlib.sha256(artifact.payload or b"").hexdigest()
+    received = payload_digest(artifact)
     if received != expected:
         damaged = ", ".join(map(repr, damaged_tensors(artifact))) or "none"
         raise CorruptArtifactError(
             f"Expected a payload with SHA-256 {expected} in {artifact.path!r}; "
             f"damaged tensors: {damaged}. Received: {received}"
         )
+
+
+def payload_digest(artifact: Artifact) -> str:
+    """SHA-256 of the payload in hex, read piece by piece."""
+    digest = hashlib.sha256()
+    if artifact.source is not None:
+        for chunk in chunks(artifact.source):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def damaged_tensors(artifact: Artifact) -> list[str]:

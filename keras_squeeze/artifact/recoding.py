@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import Unpack
 
+from keras_squeeze.artifact.access import AccessOptions, make_access
 from keras_squeeze.artifact.inspection import describe
 from keras_squeeze.artifact.limits import Limits
+from keras_squeeze.artifact.opened import Artifact, in_batches
 from keras_squeeze.artifact.packing import write
-from keras_squeeze.artifact.reading import Artifact, read
+from keras_squeeze.artifact.reading import read
 from keras_squeeze.artifact.tensor_decoding import decode_parts
 from keras_squeeze.artifact.tensor_input import TensorInput
 from keras_squeeze.report import Report
@@ -19,6 +23,7 @@ def recode(
     profile: str = "auto",
     overwrite: bool = True,
     limits: Limits | None = None,
+    **access: Unpack[AccessOptions],
 ) -> Report:
     """Writes an artifact anew in the codecs of a profile, without loss.
 
@@ -33,6 +38,8 @@ def recode(
         overwrite: Boolean. Whether to replace an existing file. Defaults to
             `True`.
         limits: Optional `artifact.Limits`.
+        **access: What vouches for the file, its key and its base, as for
+            `verify`. The new file is not encrypted and has no base.
 
     Returns:
         A `Report` with a row a tensor of the new file; the totals hold the
@@ -42,16 +49,16 @@ def recode(
         ArtifactError: If the file is damaged, foreign, newer or unsafe, or
             the target cannot be written; it is as it was then.
     """
-    source = read(path, limits)
-    written = write(
-        os.fspath(target),
-        inputs_of(source),
-        source.manifest.model,
-        keras_version=source.keras_version,
-        backend=source.backend,
-        profile=profile,
-        overwrite=overwrite,
-    )
+    with read(path, access=make_access(limits, access)) as source:
+        written = write(
+            os.fspath(target),
+            inputs_of(source),
+            source.manifest.model,
+            keras_version=source.keras_version,
+            backend=source.backend,
+            profile=profile,
+            overwrite=overwrite,
+        )
     report = describe(written)
     totals = {"bytes_before": source.file_bytes, **report.totals}
     return Report(
@@ -59,25 +66,24 @@ def recode(
     )
 
 
-def inputs_of(source: Artifact) -> list[TensorInput]:
-    """The tensors of an artifact as they went into it.
+def inputs_of(source: Artifact) -> Iterator[TensorInput]:
+    """The tensors of an artifact as they went into it, a batch at a time.
 
     Args:
         source: `Artifact` with its payload.
 
-    Returns:
-        List of `TensorInput`, in model order.
+    Yields:
+        `TensorInput`, in model order.
     """
-    payloads = [source.stored(record) for record in source.tensors]
-    decoded = decode_parts(source.tensors, payloads)
-    return [
-        TensorInput(
-            name=record.name,
-            shape=record.shape,
-            dtype=record.dtype,
-            arrays=arrays,
-            encoding=record.encoding,
-            parameters=record.parameters,
-        )
-        for record, arrays in zip(source.tensors, decoded, strict=True)
-    ]
+    for batch in in_batches(source.tensors):
+        payloads = [source.stored(record) for record in batch]
+        decoded = decode_parts(batch, payloads, base=source.base)
+        for record, arrays in zip(batch, decoded, strict=True):
+            yield TensorInput(
+                name=record.name,
+                shape=record.shape,
+                dtype=record.dtype,
+                arrays=arrays,
+                encoding=record.encoding,
+                parameters=record.parameters,
+            )

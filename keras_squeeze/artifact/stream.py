@@ -110,7 +110,8 @@ def parse_header(data: bytes, stream_bytes: int, limits: Limits) -> Header:
             "keras_squeeze may read this file. "
             f"Received: version {version}, flags {flags:#x}"
         )
-    check_limit("a manifest in bytes", decoded, limits.max_manifest_bytes)
+    for size in (stored, decoded):
+        check_limit("a manifest in bytes", size, limits.max_manifest_bytes)
     if HEADER_BYTES + stored + payload != stream_bytes:
         raise CorruptArtifactError(
             f"Expected a stream of {HEADER_BYTES + stored + payload} bytes. "

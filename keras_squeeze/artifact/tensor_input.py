@@ -10,8 +10,13 @@ from typing import Any
 import numpy as np
 
 from keras_squeeze.artifact.encodings import check_codes, name_of_codebook
-from keras_squeeze.codecs.dtypes import dtype_from_name
+from keras_squeeze.codecs.dtypes import (
+    DTYPE_NAMES,
+    dtype_from_name,
+    is_supported,
+)
 from keras_squeeze.codecs.trellis import Trellis
+from keras_squeeze.errors import SqueezeError
 from keras_squeeze.quantizers import QuantizedTensor, pack_codes, unpack_codes
 from keras_squeeze.quantizers.fixed_codebooks import fixed_codebook
 from keras_squeeze.quantizers.layout import from_canonical, to_canonical
@@ -39,7 +44,12 @@ class TensorInput:
 
     @classmethod
     def from_values(cls, name: str, values: np.ndarray) -> TensorInput:
-        """A variable stored as it is."""
+        """A variable stored as it is; of a dtype that codecs take."""
+        if not is_supported(values.dtype):
+            raise SqueezeError(
+                f"Expected the tensor {name!r} to have one of the dtypes "
+                f"{DTYPE_NAMES}. Received: dtype={values.dtype}"
+            )
         return cls(name, values.shape, values.dtype.name, {"values": values})
 
     @classmethod

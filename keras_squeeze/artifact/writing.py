@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Callable
 
+from keras_squeeze.artifact.ownership import remove_abandoned, temporary_folder
 from keras_squeeze.errors import ArtifactError, ArtifactExistsError
 
+#: What the name of an encrypted file may end in beside `.h5`.
+ENCRYPTED_SUFFIX = ".h5.enc"
 
-def check_target(path: str, overwrite: bool) -> None:
+
+def check_target(path: str, overwrite: bool, encrypted: bool = False) -> None:
     """Refuses a target that could not be written, before any work is done.
 
     Args:
         path: String. The file to write; its folder must exist.
         overwrite: Boolean. Whether an existing file may be replaced.
+        encrypted: Boolean. Whether the file will be encrypted; then it may
+            end in `.h5.enc` too. Defaults to `False`.
 
     Raises:
         ArtifactExistsError: If the file exists and `overwrite` is false.
         ArtifactError: If the path cannot be written.
     """
-    if not path.endswith(".h5"):
+    endings = (".h5", ENCRYPTED_SUFFIX) if encrypted else (".h5",)
+    if not path.endswith(endings):
         raise ArtifactError(
-            f"Expected a path that ends in .h5. Received: {path}"
+            f"Expected a path that ends in {' or '.join(endings)}. "
+            f"Received: {path}"
         )
     if path.endswith(".weights.h5"):
         raise ArtifactError(
@@ -51,6 +58,10 @@ def write_atomically(
 ) -> None:
     """Writes beside the target, verifies, and only then takes its place.
 
+    The new file lies in a folder of its own, that nobody else can look into.
+    What writers of the same target left behind when they were killed is
+    removed.
+
     Args:
         path: String. The target; a link is followed.
         write: Callable taking the temporary path; writes the file.
@@ -62,21 +73,20 @@ def write_atomically(
             was and the temporary file is gone.
     """
     target = os.path.realpath(path)
-    temporary = _beside(target)
     try:
-        write(temporary)
-        _keep_mode(target, temporary)
-        _fsync(temporary)
-        verify(temporary)
-        os.replace(temporary, target)
-        _fsync(os.path.dirname(target))
+        remove_abandoned(target)
+        with temporary_folder(target) as folder:
+            temporary = folder.join("new" + _suffix(target))
+            write(temporary)
+            _keep_mode(target, temporary)
+            _fsync(temporary)
+            verify(temporary)
+            os.replace(temporary, target)
+            _fsync(os.path.dirname(target))
     except OSError as error:
         raise ArtifactError(
             f"Expected to be able to write {path}. Received: {error}"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
 
 
 def check_not_empty(path: str) -> None:
@@ -85,10 +95,11 @@ def check_not_empty(path: str) -> None:
         raise ArtifactError(f"Expected a file with content. Received: {path}")
 
 
-def _beside(target: str) -> str:
-    # The end of the name stays: some writers tell the format by it.
-    folder, name = os.path.split(target)
-    return os.path.join(folder, f".tmp-{secrets.token_hex(4)}-{name[-200:]}")
+def _suffix(target: str) -> str:
+    # Some writers tell the format by the end of the name.
+    name = os.path.basename(target)
+    known = (".weights.h5", ".keras", ".h5")
+    return next((end for end in known if name.endswith(end)), "")
 
 
 def _keep_mode(target: str, temporary: str) -> None:

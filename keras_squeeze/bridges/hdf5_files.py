@@ -1,19 +1,18 @@
 """The weights of any Keras file, read without Keras and without a model.
 
 Four kinds are read: a whole model `.h5`, a `.weights.h5`, a `.keras` archive
-and a keras_squeeze artifact. Optimizer state is left out. The files may come
+and a keras_squeeze artifact. Optimizer state is left out, and arrays are read
+one at a time where that is asked for. The files may come
 from anywhere: whatever could make HDF5 open another file, or allocate more
 than the file justifies, is refused before any data is read.
 """
 
 from __future__ import annotations
 
-import io
+import contextlib
 import math
 import os
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +37,8 @@ MAX_DEPTH = 64
 # Below this size no ratio between the file and its content is suspicious.
 _FREE_BYTES = 64 * 2**20
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_WEIGHTS_MEMBER = "model.weights.h5"
 _ROOT_GROUPS = ("model_weights", "layers", "vars")
+_KERAS_3 = "keras_3"
 _OPTIMIZER_GROUPS = ("optimizer", "optimizer_weights")
 
 
@@ -84,48 +83,98 @@ def _read_hdf5(path: pathlib.Path) -> dict[str, np.ndarray]:
     from keras_squeeze import artifact
 
     try:
-        return dict(artifact.read(path).decode_all())
+        with artifact.read(path) as opened:
+            return dict(opened.decode_all())
     except NotAnArtifactError:
-        return _read_store(path, str(path), path.stat().st_size)
+        with open_store(path, str(path), path.stat().st_size) as store:
+            return store.read_all()
 
 
 def _read_archive(path: pathlib.Path) -> dict[str, np.ndarray]:
-    where = f"{path}!{_WEIGHTS_MEMBER}"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            member = _weights_member(archive, path)
-            _check_size(member.file_size, member.compress_size, where)
-            content = archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise CorruptArtifactError(
-            f"Expected a readable `.keras` archive: {error}. Received: {where}"
-        ) from error
-    return _read_store(io.BytesIO(content), where, len(content))
+    from keras_squeeze.bridges.keras_archives import open_archive
+
+    with open_archive(path) as archive, archive.open_weights() as store:
+        return store.read_all()
 
 
-def _weights_member(
-    archive: zipfile.ZipFile, path: pathlib.Path
-) -> zipfile.ZipInfo:
-    names = archive.namelist()
-    if _WEIGHTS_MEMBER not in names:
-        raise NotAnArtifactError(
-            f"Expected a `.keras` archive with a member {_WEIGHTS_MEMBER!r}, "
-            f"not in shards. Received: {path} with {names[:20]}"
-        )
-    return archive.getinfo(_WEIGHTS_MEMBER)
+class WeightStore:
+    """The arrays of an open HDF5 file of Keras, each read when asked for.
+
+    Args:
+        file: `h5py.File`.
+        where: String. The file, for messages.
+        size: Integer. Bytes that the arrays take up as stored.
+        is_shard: Boolean. Whether it holds some of a model's groups only, of
+            any name. Defaults to `False`.
+
+    Raises:
+        NotAnArtifactError: If Keras did not write it.
+        UnsafeArtifactError: If it refers to other files.
+        LimitExceededError: If it declares sizes beyond the limits.
+    """
+
+    def __init__(
+        self, file: h5py.File, where: str, size: int, is_shard: bool = False
+    ) -> None:
+        self.where = where
+        #: Whether the names are those of Keras 3, by the model's attributes.
+        self.is_keras_3 = is_shard or _layout(file, where) == _KERAS_3
+        root = file if is_shard else _weights_group(file, where)
+        self._datasets = dict(_walk(root, where))
+        found = self._datasets.values()
+        declared = sum(_checked_bytes(dataset, where) for dataset in found)
+        check_size(declared, size, where)
+
+    @property
+    def names(self) -> list[str]:
+        """Paths of all arrays, in the file's order."""
+        return list(self._datasets)
+
+    def read(self, name: str) -> np.ndarray:
+        """One array.
+
+        Raises:
+            CorruptArtifactError: If it cannot be read.
+        """
+        with _as_corrupt(self.where):
+            return _read_dataset(self._datasets[name])
+
+    def read_all(self) -> dict[str, np.ndarray]:
+        """All arrays by their path."""
+        return {name: self.read(name) for name in self.names}
 
 
-def _read_store(source: Any, where: str, size: int) -> dict[str, np.ndarray]:
+@contextlib.contextmanager
+def open_store(
+    source: Any, where: str, size: int, is_shard: bool = False
+) -> Iterator[WeightStore]:
+    """Opens an HDF5 file of Keras that is no artifact.
+
+    Args:
+        source: Path or binary file.
+        where: String. The file, for messages.
+        size: Integer. Bytes that the file takes up as stored.
+        is_shard: Boolean. Whether it is one of several. Defaults to `False`.
+
+    Yields:
+        `WeightStore`.
+
+    Raises:
+        ArtifactError: If the file is damaged, foreign or unsafe.
+    """
     import h5py
 
+    with contextlib.ExitStack() as opened:
+        with _as_corrupt(where):
+            file = opened.enter_context(h5py.File(source, "r"))
+            store = WeightStore(file, where, size, is_shard)
+        yield store
+
+
+@contextlib.contextmanager
+def _as_corrupt(where: str) -> Iterator[None]:
     try:
-        with h5py.File(source, "r") as file:
-            root, found = _weights_group(file, where), {}
-            datasets = dict(_walk(root, where))
-            declared = sum(_checked_bytes(d, where) for d in datasets.values())
-            _check_size(declared, size, where)
-            for name, dataset in datasets.items():
-                found[name] = _read_dataset(dataset)
+        yield
     except ArtifactError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -133,19 +182,26 @@ def _read_store(source: Any, where: str, size: int) -> dict[str, np.ndarray]:
             f"Expected a readable HDF5 file with Keras weights: {error}. "
             f"Received: {where}"
         ) from error
-    return found
+
+
+def _layout(file: h5py.File, where: str) -> str:
+    """Which of the groups that Keras makes at the root there is."""
+    import h5py
+
+    for name in file:
+        _check_link(file, name, where)
+    known = [n for n in _ROOT_GROUPS if isinstance(file.get(n), h5py.Group)]
+    if "model_weights" in known:
+        return "model_weights"
+    return _KERAS_3 if known else ""
 
 
 def _weights_group(file: h5py.File, where: str) -> h5py.Group:
     """The group that holds the weights, by the three layouts Keras writes."""
-    for name in file:
-        _check_link(file, name, where)
-    import h5py
-
-    known = [n for n in _ROOT_GROUPS if isinstance(file.get(n), h5py.Group)]
-    if "model_weights" in known:
+    layout = _layout(file, where)
+    if layout == "model_weights":
         return file["model_weights"]
-    if known or "layer_names" in file.attrs:
+    if layout or "layer_names" in file.attrs:
         return file
     raise NotAnArtifactError(
         "Expected an HDF5 file that Keras or keras_squeeze wrote, with a group "
@@ -213,7 +269,8 @@ def _checked_bytes(dataset: h5py.Dataset, where: str) -> int:
     return int(math.prod(dataset.shape) * dataset.dtype.itemsize)
 
 
-def _check_size(declared: int, stored: int, where: str) -> None:
+def check_size(declared: int, stored: int, where: str) -> None:
+    """Raises `LimitExceededError` if a file declares too much for its size."""
     limit = min(MAX_BYTES, max(_FREE_BYTES, MAX_EXPANSION * stored))
     if declared > limit:
         raise LimitExceededError(

@@ -10,11 +10,15 @@ from typing import NoReturn
 
 import keras_squeeze
 from keras_squeeze.cli import (
+    apply,
     compare,
     demo,
+    diff,
     export,
     inspect,
+    keygen,
     recode,
+    sign,
     unpack,
     verify,
 )
@@ -27,6 +31,10 @@ VERBS = {
     "verify": verify,
     "unpack": unpack,
     "recode": recode,
+    "diff": diff,
+    "apply": apply,
+    "keygen": keygen,
+    "sign": sign,
     "compare": compare,
 }
 

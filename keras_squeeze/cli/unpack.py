@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from keras_squeeze.cli.access import access_keywords, add_access_arguments
+from keras_squeeze.cli.termination import exit_on_termination
 from keras_squeeze.report import Report
 
 HELP = "write an artifact back as a plain Keras file"
@@ -15,6 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "target", metavar="TARGET", help="a `.weights.h5` or `.keras` file"
     )
+    parser.add_argument(
+        "--base",
+        metavar="FILE",
+        help="the artifact that FILE holds changes to",
+    )
+    add_access_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> Report:
@@ -24,4 +32,7 @@ def run(args: argparse.Namespace) -> Report:
     import_keras()
     from keras_squeeze import saving
 
-    return saving.unpack(args.file, args.target)
+    with exit_on_termination():
+        return saving.unpack(
+            args.file, args.target, base=args.base, **access_keywords(args)
+        )

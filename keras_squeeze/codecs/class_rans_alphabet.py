@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_squeeze.codecs.class_rans_table import Alphabet
+from keras_squeeze.codecs.logarithms import log2_of, n_log_n
 
 MAX_SPAN = 1 << 16
 MAX_TOKENS = 256
@@ -103,8 +104,8 @@ def _window(counts: np.ndarray, low: int, shift: int) -> tuple[float, Tokens]:
     first = int(inside.argmax())
     escaped = int(sums[-1] - inside[first])
     used = coarse[first : first + plain]
-    used = np.append(used[used > 0], escaped or 1).astype(np.float64)
-    entropy = float((used * np.log2(sums[-1] / used)).sum())
-    bits = entropy + shift * float(inside[first])
-    bits += escaped * np.log2(counts.size)
+    used = np.append(used[used > 0], escaped or 1)
+    entropy = sums[-1] * log2_of(sums[-1]) - n_log_n(used).sum()
+    bits = float(entropy) + shift * float(inside[first])
+    bits += escaped * float(log2_of(counts.size))
     return bits, Tokens(low - offset + (first << shift), shift, plain)

@@ -69,14 +69,12 @@ class _Tensor:
             the kernels read; codes, with a trellis.
         low: Integer. The least value, or level.
         high: Integer. The greatest value, or level.
-        most: Integer. No magnitude in the array is greater.
         origin: Integer.
     """
 
     array: np.ndarray
     low: int
     high: int
-    most: int
     origin: int
 
 
@@ -99,7 +97,7 @@ def encode(array: np.ndarray, trellis: Trellis | None) -> bytes:
     escapes = tokens_of.plain << tokens_of.shift < tensor.high - tensor.low + 1
     escapes |= tensor.low < tokens_of.low
     choices = class_rans_search.choose(
-        tensor.array, tokens_of, escapes, tensor.most, machines
+        tensor.array, tokens_of, escapes, machines
     )
     if tensor.origin:
         # A neighbour's sign means nothing far from zero.
@@ -151,14 +149,12 @@ def _prepare(array: np.ndarray, trellis: Trellis | None) -> _Tensor:
         if max(-low, high) > MAX_MAGNITUDE:
             raise _not_of(trellis, f"codes up to {max(-low, high)}")
         ends = class_rans_contexts.levels_of(np.array([low, high]))
-        return _Tensor(
-            _readable(array), int(ends[0]), int(ends[1]), max(-low, high), 0
-        )
+        return _Tensor(_readable(array), int(ends[0]), int(ends[1]), 0)
     if max(-low, high) <= MAX_MAGNITUDE:
-        return _Tensor(_readable(array), low, high, max(-low, high), 0)
+        return _Tensor(_readable(array), low, high, 0)
     flat = subtract_offset(dtypes.flat_native(array), low)
     values = flat.astype(np.int32).reshape(array.shape)
-    return _Tensor(values, 0, high - low, high - low, low)
+    return _Tensor(values, 0, high - low, low)
 
 
 def _readable(array: np.ndarray) -> np.ndarray:

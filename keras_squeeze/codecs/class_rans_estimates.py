@@ -1,6 +1,7 @@
 """What tables of `class_rans` and their payload are expected to take.
 
-Only the encoder comes here; floats decide sizes, never validity.
+Only the encoder comes here: it decides sizes, never validity. All lengths are
+multiples of `2**-16` bits, so that sums are exact; see `logarithms`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import numpy as np
 from keras_squeeze.codecs import class_rans_family
 from keras_squeeze.codecs.class_rans_contexts import MAX_CLASSES, MAX_TABLES
 from keras_squeeze.codecs.class_rans_table import Alphabet
+from keras_squeeze.codecs.logarithms import log2_of, n_log_n
 
 # What a table takes besides its payload, in bits.
 _PARAMETRIC_BITS = 12
 _WITH_ZERO_BITS = 24
 _EXPLICIT_BITS = 14
-_EXPLICIT_TOKEN_BITS = 3.4
+_EXPLICIT_TOKEN_BITS = 222822 / 65536  # about 3.4
 _MERGES = (0, 1, 2)
 
 
@@ -128,7 +130,7 @@ class _Parts:
     Args:
         explicit: float64 array, what explicit tables and their payload take.
         split: float64 array, what telling zeros from others takes.
-        folded: float32 array of shape `(tables, plain)`, counts by distance.
+        folded: float64 array of shape `(tables, plain)`, counts by distance.
         last: Integer. How many tables there are, the empty ones included.
     """
 
@@ -141,24 +143,23 @@ class _Parts:
 def _parts_of(histogram: np.ndarray, alphabet: Alphabet) -> _Parts:
     used = histogram[histogram.any(1)].astype(np.float64)
     totals = used.sum(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.where(used > 0, np.log2(used), 0)
-    whole = totals * np.log2(totals)
-    explicit = whole - (used * logs).sum(1) + _EXPLICIT_BITS
+    whole = n_log_n(totals)
+    explicit = whole - n_log_n(used).sum(1) + _EXPLICIT_BITS
     explicit += _EXPLICIT_TOKEN_BITS * (used > 1).sum(1)
     # A token seen once is left out of the table and escaped.
     explicit += 3.0 * (used == 1).sum(1)
     folded = _folded(used, totals, alphabet)
-    zeros = np.clip(folded[:, 0].astype(np.float64), 0.5, totals - 0.5)
-    split = whole - zeros * np.log2(zeros)
-    split -= (totals - zeros) * np.log2(totals - zeros)
+    twice = np.clip(2 * folded[:, 0], 1, 2 * totals - 1)
+    split = whole - twice / 2 * (log2_of(twice) - 1)
+    rest = 2 * totals - twice
+    split -= rest / 2 * (log2_of(rest) - 1)
     return _Parts(explicit, split, folded, len(histogram))
 
 
 def _folded(
     used: np.ndarray, totals: np.ndarray, alphabet: Alphabet
 ) -> np.ndarray:
-    """Counts by distance to the centre that the mean suggests; float32."""
+    """Counts by distance to the centre that the mean suggests; float64."""
     size = alphabet.plain
     columns = np.arange(size)
     # The mean tells how far a neighbour pushes a distribution aside.
@@ -171,7 +172,7 @@ def _folded(
     folded = np.bincount(
         cells.reshape(-1), used[:, :size].reshape(-1), len(used) * size
     )
-    return folded.reshape(len(used), size).astype(np.float32)
+    return folded.reshape(len(used), size)
 
 
 def _least_bits(parts: _Parts, named: np.ndarray, apart: np.ndarray) -> float:
@@ -185,7 +186,7 @@ def _least_bits(parts: _Parts, named: np.ndarray, apart: np.ndarray) -> float:
 
 @functools.cache
 def coarse_lengths() -> np.ndarray:
-    """Some of the family: with zeros, then without; float32."""
+    """Some of the family: with zeros, then without; float64."""
     rows = np.arange(class_rans_family.SCALES * class_rans_family.SHAPES)
     scale, shape = divmod(rows, class_rans_family.SHAPES)
     chosen = (scale % 3 == 0) & np.isin(shape, (0, 3, 7)) & (scale < 90)

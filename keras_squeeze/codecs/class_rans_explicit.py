@@ -1,6 +1,7 @@
 """Fitting explicit tables of `class_rans`, those of all contexts at once.
 
-Only the encoder comes here; floats decide sizes, never validity.
+Only the encoder comes here: it decides sizes, never validity. Lengths are
+multiples of `2**-16` bits, so that sums are exact; see `logarithms`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from keras_squeeze.codecs.class_rans_table import (
 )
 
 _FORM_BITS = 6
+# Bits a token by which a length may be too short.
+_ROUNDING = 1e-5
 STRETCHES = np.linspace(0.86, 1.14, 29, dtype=np.float32)[:, None]
 # So many frequencies are rounded together; more would leave the cache.
 _TOGETHER = 1 << 17
@@ -90,7 +93,8 @@ def _least_bits(counts: np.ndarray) -> np.ndarray:
     sums = counts.sum(1).astype(np.float64)
     logs = np.log2(np.maximum(counts, 1))
     entropy = sums * np.log2(sums) - (counts * logs).sum(1)
-    least: np.ndarray = entropy + tokens - 1
+    # Below it by more than rounding, here and of lengths, may have added.
+    least: np.ndarray = entropy - _ROUNDING * sums + tokens - 1
     return least
 
 

@@ -16,6 +16,8 @@ import functools
 
 import numpy as np
 
+from keras_squeeze.codecs.logarithms import log2_of
+
 SCALES = 128
 SHAPES = 8
 #: Distances have weights up to here; farther ones count as the last.
@@ -25,6 +27,7 @@ _FRACTION_BITS = 31
 _STEPS_AN_OCTAVE = 8
 _LEAST_EXPONENT = -3
 _DIGITS = 40
+_MOST_LENGTH = 24
 # For larger products BLAS wakes threads, which costs more than it saves.
 _PRODUCT = 1 << 17
 
@@ -90,28 +93,33 @@ def code_lengths() -> tuple[np.ndarray, np.ndarray]:
     """Bits of a distance under each distribution, for searching only.
 
     Returns:
-        Two float32 arrays of shape `(SCALES * SHAPES, DISTANCES)`: with every
+        Two float64 arrays of shape `(SCALES * SHAPES, DISTANCES)`: with every
         distance possible, and given that the distance is not 0.
     """
-    weights = family().astype(np.float64)
+    weights = family()
     away = 2 * weights[:, 1:].sum(1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        whole = np.log2((weights[:, :1] + away) / weights)
-        nonzero = np.log2(away / weights)
-    nonzero[:, 0] = 0
+    own = log2_of(weights)
+    whole = log2_of(weights[:, :1] + away) - own
+    nonzero = log2_of(away) - own
     # What has no weight is escaped, at about the price of two tokens.
-    return _bounded(whole), _bounded(nonzero)
+    for lengths in (whole, nonzero):
+        lengths[weights == 0] = _MOST_LENGTH
+    nonzero[:, 0] = 0
+    most = np.float64(_MOST_LENGTH)
+    return np.clip(whole, 0, most), np.clip(nonzero, 0, most)
 
 
 def expected_bits(folded: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """What distances with these counts take under each distribution.
 
     Args:
-        folded: float32 array of shape `(tables, distances)`, counts.
-        lengths: float32 array of shape `(distributions, DISTANCES)`.
+        folded: float64 array of shape `(tables, distances)`, counts.
+        lengths: float64 array of shape `(distributions, DISTANCES)`.
 
     Returns:
-        float32 array of shape `(tables, distributions)`.
+        float64 array of shape `(tables, distributions)`, exact: whatever the
+        order in which BLAS adds, counts and multiples of `2**-16` leave
+        nothing to round.
     """
     reach = folded.shape[1]
     step = max(_PRODUCT // folded.size, 1)
@@ -123,8 +131,3 @@ def expected_bits(folded: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         for first in range(0, len(lengths), step)
     ]
     return np.concatenate(parts, 1)
-
-
-def _bounded(bits: np.ndarray) -> np.ndarray:
-    bounded: np.ndarray = np.clip(np.nan_to_num(bits, nan=24), 0, 24)
-    return bounded.astype(np.float32)

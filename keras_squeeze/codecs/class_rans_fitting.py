@@ -1,6 +1,7 @@
 """Finding the shortest description of the tables of `class_rans`.
 
-Only the encoder comes here; floats decide sizes, never validity.
+Only the encoder comes here: it decides sizes, never validity. Lengths are
+multiples of `2**-16` bits, so that sums are exact; see `logarithms`.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def moments(
 
     Returns:
         Counts by distance to the usual centre and to that of the mean,
-        float32 of shape `(tables, distances)`; the share of the usual centre
+        float64 of shape `(tables, distances)`; the share of the usual centre
         as a frequency, int64; and how far the mean is off, int64.
     """
     plain = histogram[:, : alphabet.plain].astype(np.float64)
@@ -217,7 +218,7 @@ def _payload_bits(
 
 
 def _fold(plain: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """Counts by distance to a centre of their own; float32."""
+    """Counts by distance to a centre of their own; float64."""
     size = class_rans_family.DISTANCES
     columns = np.arange(plain.shape[1])
     distances = np.abs(columns - centers[:, None]).astype(np.int64)
@@ -226,7 +227,7 @@ def _fold(plain: np.ndarray, centers: np.ndarray) -> np.ndarray:
     folded = np.bincount(
         cells.reshape(-1), plain.reshape(-1), len(plain) * size
     )
-    folded = folded.reshape(len(plain), size).astype(np.float32)
+    folded = folded.reshape(len(plain), size)
     reach = int(np.flatnonzero(folded.any(0)).max(initial=0)) + 1
     return folded[:, :reach]
 

@@ -16,6 +16,7 @@ from keras_squeeze.codecs.class_rans_estimates import (
 )
 from keras_squeeze.codecs.class_rans_native import address, kernel_function
 from keras_squeeze.codecs.class_rans_table import Alphabet
+from keras_squeeze.codecs.logarithms import log2_table
 
 #: Totals below this have their logarithms in a table.
 MOST_NATIVE = 1 << 17
@@ -56,7 +57,7 @@ class NativeEstimator(Estimator):
         logs = _half_logarithms()
         sums = np.empty((2, _ROOM))
         merged = np.empty(MAX_TABLES * alphabet.tokens, np.int64)
-        self._folded = np.empty((_ROOM, alphabet.plain), np.float32)
+        self._folded = np.empty((_ROOM, alphabet.plain))
         self._found = np.empty(15, np.int64)
         self._found_at = address(self._found)
         self._kept = logs, sums, merged
@@ -136,7 +137,5 @@ def _too_many() -> RuntimeError:
 @functools.cache
 def _half_logarithms() -> np.ndarray:
     """Logarithms of 0, 1/2, 1, 3/2, ...; that of 0 is never asked for."""
-    halves = np.arange(2 * MOST_NATIVE, dtype=np.float64) / 2
-    halves[0] = 1
-    out: np.ndarray = np.log2(halves)
+    out: np.ndarray = log2_table()[: 2 * MOST_NATIVE] - 1
     return out

@@ -28,7 +28,7 @@ def native_moments(
     counts = np.ascontiguousarray(histogram, np.int64)
     tables, size = counts.shape
     shape = 2, tables, class_rans_family.DISTANCES
-    folded, numbers = np.empty(shape, np.float32), np.empty((2, tables), int)
+    folded, numbers = np.empty(shape), np.empty((2, tables), np.int64)
     usual, moved = folded
     zeros, shifts = numbers
     reach = np.empty(2, np.int64)

@@ -79,11 +79,13 @@ class NativeSample(Sample):
         )
         return counts
 
-    def _column_sums(self, part: np.ndarray) -> np.ndarray:
+    def column_sums(self, rows: slice) -> np.ndarray:
+        """See `Sample.column_sums`."""
+        part = self.matrix[rows]
         sums = np.zeros(part.shape[1], np.int64)
         kernel = kernel_function("ks_class_rans_column_sums", None, "piqqqqp")
         kernel(*_place_of(part), address(sums))
-        return sums.astype(np.float32)
+        return sums
 
     def row_sums(self, columns: slice, exponents: np.ndarray) -> np.ndarray:
         """See `Sample.row_sums`."""

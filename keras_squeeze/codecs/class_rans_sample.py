@@ -20,8 +20,6 @@ from keras_squeeze.codecs.class_rans_contexts import (
 #: Exponents are within -10..10.
 MOST_EXPONENT = 10
 STEPS = 2 * MOST_EXPONENT + 1
-# Whole numbers up to here are exact in float32.
-_EXACT = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,25 +134,16 @@ class Sample:
         per = (1 if near is None else NEIGHBOURS) << (self.grids is not None)
         return partition.classes, per, self.size
 
-    def column_means(self, rows: slice, most: int) -> np.ndarray:
-        """The mean magnitude of each channel.
+    def column_sums(self, rows: slice) -> np.ndarray:
+        """The sum of the magnitudes of each channel.
 
         Args:
             rows: Slice. The positions that are looked at.
-            most: Integer. No magnitude is greater.
 
         Returns:
-            float32 array.
+            int64 array.
         """
-        part = self.matrix[rows]
-        if most * len(part) <= _EXACT:
-            exact: np.ndarray = self._column_sums(part) / np.float32(len(part))
-            return exact
-        means: np.ndarray = np.abs(part.astype(np.float32)).mean(0)
-        return means
-
-    def _column_sums(self, part: np.ndarray) -> np.ndarray:
-        sums: np.ndarray = np.abs(part.astype(np.float32)).sum(0)
+        sums: np.ndarray = np.abs(self.matrix[rows].astype(np.int64)).sum(0)
         return sums
 
     def row_sums(self, columns: slice, exponents: np.ndarray) -> np.ndarray:
@@ -165,7 +154,8 @@ class Sample:
             exponents: int16 array, of these channels.
 
         Returns:
-            float64 array of shape `(positions, STEPS)`, whole numbers.
+            float64 array of shape `(positions, STEPS)`, whole numbers that no
+            product rounds.
         """
         part = np.abs(self.matrix[:, columns].astype(np.float64))
         places = np.arange(-MOST_EXPONENT, MOST_EXPONENT + 1)

@@ -23,7 +23,6 @@ def choose(
     array: np.ndarray,
     tokens_of: Tokens,
     escapes: bool,
-    most: int,
     machines: Machines | None = None,
 ) -> list[Choice]:
     """The contexts with the shortest expected code.
@@ -32,7 +31,6 @@ def choose(
         array: Integer array; codes of a trellis, if there are machines.
         tokens_of: `Tokens` of its values, of the levels with a trellis.
         escapes: Boolean. Whether some values have no token.
-        most: Integer. No magnitude in the array is greater.
         machines: Optional `Machines`, which fix the view.
 
     Returns:
@@ -40,7 +38,7 @@ def choose(
         best with scale classes and the best with neighbour classes.
     """
     alphabet = tokens_of.alphabet(escapes)
-    source = Source(array, tokens_of, alphabet, most, machines)
+    source = Source(array, tokens_of, alphabet, machines)
     states = machines.states if machines else 0
     kinds = [machines.layout.view] if machines else list(_views(array.shape))
     flat = machines.layout.view if machines else "flat"

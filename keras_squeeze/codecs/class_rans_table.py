@@ -40,6 +40,7 @@ from keras_squeeze.codecs.class_rans_bits import (
     unzigzag,
     zigzag,
 )
+from keras_squeeze.codecs.logarithms import first_logarithms
 
 PRECISION = 12
 TOTAL = 1 << PRECISION
@@ -56,9 +57,8 @@ _EXPAND_ARGUMENTS = (
     ctypes.c_void_p,
 )
 #: Bits of tokens by frequency, for estimates only.
-CODE_LENGTHS = np.concatenate(
-    [[np.inf], PRECISION - np.log2(np.arange(1, TOTAL + 1))]
-)
+CODE_LENGTHS = PRECISION - first_logarithms(TOTAL + 1)
+CODE_LENGTHS[0] = np.inf
 
 
 @dataclass(frozen=True, slots=True)

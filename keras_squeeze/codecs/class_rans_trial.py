@@ -1,7 +1,7 @@
 """Trying contexts of `class_rans` on a sample of a tensor.
 
-Only the encoder comes here. Estimates may use floats: they decide how small
-the stream is, never whether it can be decoded.
+Only the encoder comes here. Estimates decide how small the stream is, never
+whether it can be decoded; no sum in them depends on the order of adding.
 """
 
 from __future__ import annotations
@@ -42,13 +42,17 @@ from keras_squeeze.codecs.class_rans_sample import (
     by_sums,
 )
 from keras_squeeze.codecs.class_rans_table import Alphabet
+from keras_squeeze.codecs.logarithms import log2_of
 
 _SAMPLE = 1 << 16
 # Magnitudes are averages of about so many weights.
 _MEASURED = 256
 _STEPS_AN_OCTAVE = 4
-_SCALES = 2.0 ** (
-    -np.arange(-MOST_EXPONENT, MOST_EXPONENT + 1) / _STEPS_AN_OCTAVE
+# Whole numbers, in units of `2**-16`: products with sums of magnitudes, which
+# are below `2**27`, are exact.
+_SCALES = np.rint(
+    2.0
+    ** (16 - np.arange(-MOST_EXPONENT, MOST_EXPONENT + 1) / _STEPS_AN_OCTAVE)
 )
 
 
@@ -59,7 +63,6 @@ class Source:
         array: Integer array; codes of a trellis, if there are machines.
         tokens_of: `Tokens` of its values, of the levels with a trellis.
         alphabet: `Alphabet` of these tokens.
-        most: Integer. No magnitude is greater.
         machines: Optional `Machines`.
     """
 
@@ -68,10 +71,9 @@ class Source:
         array: np.ndarray,
         tokens_of: Tokens,
         alphabet: Alphabet,
-        most: int,
         machines: Machines | None,
     ) -> None:
-        self.array, self.most, self.machines = array, most, machines
+        self.array, self.machines = array, machines
         self.tokens_of, self.alphabet = tokens_of, alphabet
         self.is_native = class_rans_native.available()
 
@@ -220,18 +222,19 @@ class Trial:
 
     def _exponents(self) -> dict[str, np.ndarray]:
         """A list of exponents for channels, inputs and taps."""
-        layout, most = self.layout, self.source.most
+        layout = self.layout
         rows, columns = self.matrix.shape
         step = max(columns // _MEASURED, 1)
         some = slice(None)
         if step > 1:
             some = slice(0, None, max(rows // _MEASURED, 1))
-        channels = _exponents(self.sample.column_means(some, most))
+        channels = _exponents(self.sample.column_sums(some))
         # What the channels explain is not the inputs' and the taps' any more.
         apart = self.sample.row_sums(slice(0, None, step), channels[::step])
-        rest = (apart @ _SCALES).reshape(layout.taps, layout.inputs)
-        inputs = _exponents(rest.mean(0))
-        taps = _exponents(rest.mean(1))
+        rest = (apart @ _SCALES).astype(np.int64)
+        rest = rest.reshape(layout.taps, layout.inputs)
+        inputs = _exponents(rest.sum(0))
+        taps = _exponents(rest.sum(1))
         return {"channels": channels, "inputs": inputs, "taps": taps}
 
     def _neighboured(
@@ -269,8 +272,9 @@ class Trial:
     @functools.cached_property
     def _threshold(self) -> int:
         """From which magnitude on a neighbour is very large."""
-        magnitudes = np.abs(self.sample.values, dtype=np.float32)
-        return min(max(1, round(1.2 * float(magnitudes.mean()))), 1 << 16)
+        values = self.sample.values
+        mean = int(np.abs(values).sum(dtype=np.int64)) / values.size
+        return min(max(1, round(1.2 * mean)), 1 << 16)
 
     def _distances(self) -> list[int]:
         layout = self.layout
@@ -302,15 +306,16 @@ def _sample(shape: tuple[int, ...], layout: Layout) -> tuple[slice, slice]:
     return slice(0, min(rows, most)), slice(0, columns, step)
 
 
-def _exponents(magnitudes: np.ndarray) -> np.ndarray:
-    """Logarithms of magnitudes, in steps of the classes; int16."""
-    positive = magnitudes[magnitudes > 0]
-    if positive.size == 0:
-        return np.zeros(magnitudes.size, np.int16)
-    middle = np.exp(np.log(positive).mean())
-    ratio = np.maximum(magnitudes / middle, 1e-9)
-    steps = np.rint(_STEPS_AN_OCTAVE * np.log2(ratio))
+def _exponents(sums: np.ndarray) -> np.ndarray:
+    """Logarithms of sums of magnitudes, in steps of the classes; int16."""
+    positive = sums > 0
+    if not positive.any():
+        return np.zeros(sums.size, np.int16)
+    logs = log2_of(sums)
+    middle = logs[positive].sum() / np.count_nonzero(positive)
+    steps = np.rint(_STEPS_AN_OCTAVE * (logs - middle))
     # A channel that is all zeros must not cost much to describe.
+    steps[~positive] = -MOST_EXPONENT
     bounded: np.ndarray = np.clip(steps, -MOST_EXPONENT, MOST_EXPONENT)
     return bounded.astype(np.int16)
 

@@ -19,6 +19,7 @@ from keras_squeeze.codecs import kernel_geometry
 from keras_squeeze.codecs.context_mixing_header import Header
 from keras_squeeze.codecs.context_mixing_model import Model
 from keras_squeeze.codecs.kernel_geometry import KINDS
+from keras_squeeze.codecs.logarithms import log2_of
 from keras_squeeze.codecs.threads import map_threads
 from keras_squeeze.codecs.trellis import Trellis
 
@@ -293,7 +294,6 @@ def fit_model(
     """
     largest = largest_magnitude(array, centre)
     sizes = np.abs(centred(array, centre).astype(np.int64))
-    mean = float(sizes.mean(dtype=np.float64))
     states = 0 if trellis is None else trellis.states
     hole, level = 1, largest + 1 >> 1
     if trellis is None:
@@ -303,7 +303,8 @@ def fit_model(
     frequent = np.count_nonzero(sizes == largest) >= _FREQUENT
     if trellis is None and tables.EXACT < level < _LARGEST_TOP and frequent:
         buckets, top = tables.bucket_of(level - 1) + 2, level
-    mean_class = round(4 * (math.log2(mean) + tables.SCALE_OCTAVES) - 0.5)
+    octaves = float(log2_of(sizes.sum()) - log2_of(sizes.size))
+    mean_class = round(4 * (octaves + tables.SCALE_OCTAVES) - 0.5)
     mean_class = min(max(mean_class, 0), tables.class_count(buckets) - 1)
     model = Model(buckets, mean_class, mode, hole, 0, states, top)
     if trellis is None and pruned:
@@ -332,8 +333,11 @@ def _fit_shift(model: Model, share: float) -> int:
             low = middle + 1
         else:
             high = middle
-    if low and abs(math.log(density(low - 1) / share)) < abs(
-        math.log(density(low) / share)
-    ):
+
+    def far(index: int) -> float:
+        ratio = density(index) / share
+        return max(ratio, 1 / ratio)
+
+    if low and far(low - 1) < far(low):
         low -= 1
     return _SHIFTS[low]

@@ -35,6 +35,8 @@ _MANTISSA_BITS = {
     "complex128": 52,
 }
 
+_BLOCK = 1 << 18
+
 
 def mantissa_bits(dtype: np.dtype[Any]) -> int:
     """The stored mantissa bits of a float (of a part of a complex number)."""
@@ -220,6 +222,16 @@ def grains(patterns: np.ndarray, mantissa: int) -> np.ndarray:
     Returns:
         int32 array of the same shape.
     """
+    out = np.empty(patterns.shape, np.int32)
+    flat, source = out.reshape(-1), patterns.reshape(-1)
+    # In blocks: what it takes on the way is ten times the result.
+    for start in range(0, flat.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        flat[block] = _grains(source[block], mantissa)
+    return out
+
+
+def _grains(patterns: np.ndarray, mantissa: int) -> np.ndarray:
     word = patterns.dtype.type
     exponents = heads(patterns, mantissa)
     normal = (exponents > 0).astype(word)

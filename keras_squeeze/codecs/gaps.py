@@ -31,7 +31,7 @@ def best_parameter(gaps: np.ndarray) -> tuple[int, int]:
     Returns:
         The parameter and the length of the code in bits.
     """
-    middle = max(0, int(gaps.mean() + 1).bit_length() - 1)
+    middle = max(0, (int(gaps.sum()) // gaps.size + 1).bit_length() - 1)
     nearby = range(max(0, middle - 2), middle + 2)
     lengths = [
         (gaps.size * (1 + k) + int((gaps >> k).sum()), k) for k in nearby

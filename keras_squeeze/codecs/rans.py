@@ -36,6 +36,7 @@ from keras_squeeze.codecs.byte_cursor import (
     varint,
 )
 from keras_squeeze.codecs.codec import Codec, EncodedItem, describe
+from keras_squeeze.codecs.logarithms import log2_of, n_log_n
 from keras_squeeze.errors import CorruptArtifactError
 
 # What a reader accepts.
@@ -251,10 +252,8 @@ def lane_count(count: int, bits_per_symbol: float) -> int:
 
 def entropy_bits(counts: np.ndarray) -> float:
     """The order-0 entropy of data with these counts, in bits altogether."""
-    used = counts[counts > 0].astype(np.float64)
-    return float(
-        used.sum() * np.log2(used.sum()) - (used * np.log2(used)).sum()
-    )
+    total = counts.sum()
+    return float(total * log2_of(total) - n_log_n(counts).sum())
 
 
 def _symbols(array: np.ndarray) -> tuple[np.ndarray, int]:

@@ -24,6 +24,7 @@ import numpy as np
 
 from keras_squeeze.codecs import bits
 from keras_squeeze.codecs.byte_cursor import ByteCursor
+from keras_squeeze.codecs.logarithms import log2_of, log2_steps
 
 MAX_PRECISION = 16
 MAX_SPAN = 4096
@@ -125,15 +126,14 @@ def _spread(f: np.ndarray, weights: np.ndarray, missing: int) -> None:
 
 def _saving(weights: np.ndarray, f: np.ndarray) -> np.ndarray:
     """Bits saved by raising the frequencies `f` by one; infinite from 0."""
-    with np.errstate(divide="ignore"):
-        out: np.ndarray = weights * (np.log2(f + 1) - np.log2(f))
+    out: np.ndarray = weights * log2_steps()[f]
     return out
 
 
 def payload_bits(counts: np.ndarray, table: FrequencyTable) -> float:
     """The ideal code length in bits of data with these counts."""
     used = counts > 0
-    lengths = table.precision - np.log2(table.frequencies[used])
+    lengths = table.precision - log2_of(table.frequencies[used])
     return float((counts[used] * lengths).sum())
 
 

@@ -254,9 +254,9 @@ class TrainedKernel:
         if self.quantizer.group_size is not None:
             return round_to_grid(weights, self.per_value(self.step()), *grid)
         names = ("scale", "log_step")
-        step = [self.per_value(as_float32(self.parts[name])) for name in names]
-        gradient_scale = self._step_gradient_scale()
-        return round_to_learned_grid(weights, *step, *grid, gradient_scale)
+        scale, log = (self.per_value(as_float32(self.parts[n])) for n in names)
+        slope = self._step_gradient_scale()
+        return round_to_learned_grid(weights, scale, log, *grid, slope)
 
     def _fixed(self, weights: Any) -> Any:
         codebook = self.codebook()

@@ -21,7 +21,7 @@ _SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
 
 #: Counted up, here and in `source/interface.c`, whenever a kernel's arguments
 #: change.
-INTERFACE_VERSION = 3
+INTERFACE_VERSION = 4
 
 #: Where the build puts the library. The dot within its name keeps Python from
 #: taking it for a module.

@@ -1,4 +1,4 @@
-"""Decoded tensors -> the variables of a live model, all or none."""
+"""Tensors of a file -> the variables of a live model, all or none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_squeeze.artifact import Artifact, TensorRecord
 from keras_squeeze.errors import ModelMismatchError
 from keras_squeeze.surgery.layer_tree import named_variables, walk_layers
 
@@ -16,29 +17,40 @@ _NUMBERED = re.compile(r"_\d+$")
 
 
 def assign_tensors(
-    model: Any, tensors: Mapping[str, np.ndarray], where: str
+    model: Any,
+    opened: Artifact,
+    decoded: Iterable[tuple[TensorRecord, np.ndarray]],
 ) -> None:
-    """Sets every variable of a model from tensors of the same paths.
+    """Sets every variable of a model from the tensors of a file.
 
-    Where the paths differ only in the numbers that Keras appends to names it
-    makes up ("dense_3"), tensors are matched by their order.
+    Where their paths differ from the variables' only in the numbers that
+    Keras appends to names it makes up ("dense_3"), they are matched by their
+    order.
 
     Args:
         model: A built `keras.Model`.
-        tensors: Mapping of path to array.
-        where: String. The file, for messages.
+        opened: `Artifact`.
+        decoded: Iterable of pairs of `TensorRecord` and array: all tensors,
+            one at a time where it is a generator.
 
     Raises:
         ModelMismatchError: If a variable has no tensor, or another shape or
             dtype; no variable is changed then.
     """
-    pairs = match_variables(named_variables(model), tensors, where)
-    for variable, array in pairs:
-        variable.assign(array)
+    records = {record.name: record for record in opened.tensors}
+    pairs = match_variables(named_variables(model), records, opened.path)
+    variables = {record.name: variable for variable, record in pairs}
+    for record, array in decoded:
+        variables[record.name].assign(array)
+    finalize(model)
+
+
+def finalize(model: Any) -> None:
+    """Tells the layers that keep something of their weights to renew it."""
     for _, layer in walk_layers(model):
-        finalize = getattr(layer, "finalize_state", None)
-        if callable(finalize):
-            finalize()
+        finalize_state = getattr(layer, "finalize_state", None)
+        if callable(finalize_state):
+            finalize_state()
 
 
 def match_layers(
@@ -75,17 +87,19 @@ def without_layers(paths: Iterable[str], layers: Iterable[str]) -> list[str]:
 
 
 def match_variables(
-    variables: Mapping[str, Any], tensors: Mapping[str, np.ndarray], where: str
-) -> list[tuple[Any, np.ndarray]]:
+    variables: Mapping[str, Any],
+    tensors: Mapping[str, TensorRecord],
+    where: str,
+) -> list[tuple[Any, TensorRecord]]:
     """Pairs every variable with the tensor of its path.
 
     Args:
         variables: Mapping of path to `keras.Variable`, in model order.
-        tensors: Mapping of path to array, in file order.
+        tensors: Mapping of path to `TensorRecord`, in file order.
         where: String. The file, for messages.
 
     Returns:
-        List of pairs of variable and array.
+        List of pairs of variable and record.
 
     Raises:
         ModelMismatchError: If they do not correspond one to one.
@@ -143,17 +157,17 @@ def canonical_paths(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _check_fits(
-    path: str, variable: Any, array: np.ndarray, where: str
+    path: str, variable: Any, record: TensorRecord, where: str
 ) -> None:
     dtype = keras.backend.standardize_dtype(variable.dtype)
-    if tuple(variable.shape) != array.shape:
+    if tuple(variable.shape) != record.shape:
         raise ModelMismatchError(
             f"Expected the tensor {path!r} of {where!r} to have the "
             f"variable's shape {tuple(variable.shape)}. "
-            f"Received: shape {array.shape}"
+            f"Received: shape {record.shape}"
         )
-    if dtype != array.dtype.name:
+    if dtype != record.dtype:
         raise ModelMismatchError(
             f"Expected the tensor {path!r} of {where!r} to have the "
-            f"variable's dtype {dtype}. Received: dtype {array.dtype.name}"
+            f"variable's dtype {dtype}. Received: dtype {record.dtype}"
         )

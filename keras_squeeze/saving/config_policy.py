@@ -1,18 +1,26 @@
 """What a model's config may name: modelling objects, nothing that runs code.
 
 Keras checks a config call site by call site while it builds the model. Here
-the whole config is walked once before Keras sees any of it.
+the whole config is walked once before Keras sees any of it, and every name is
+looked up where Keras would look it up: among the caller's own classes, then
+in what Keras has imported already. Nothing is imported for a config.
 """
 
 from __future__ import annotations
 
-import re
+import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from keras_squeeze.errors import UnsafeArtifactError
+import keras
+from keras.src import api_export
 
-# Classes that run code or open other files when they are built.
+from keras_squeeze.errors import UnsafeArtifactError
+from keras_squeeze.saving.config_limits import check_sizes
+
+# Classes that run code or open other files when they are built, or are built
+# of a stream of their own.
 _REFUSED = frozenset(
     {
         "FlaxLayer",
@@ -23,8 +31,32 @@ _REFUSED = frozenset(
         "TorchModuleWrapper",
         "__lambda__",
         "__typespec__",
+        "keras_squeeze>SqueezedModel",
     }
 )
+_QUANTIZATION_CONFIG = getattr(keras.quantizers, "QuantizationConfig", None)
+_MODELLING = (
+    keras.Operation,
+    keras.constraints.Constraint,
+    keras.dtype_policies.DTypePolicy,
+    keras.dtype_policies.DTypePolicyMap,
+    keras.initializers.Initializer,
+    keras.layers.Layer,
+    keras.losses.Loss,
+    keras.metrics.Metric,
+    keras.optimizers.Optimizer,
+    keras.optimizers.schedules.LearningRateSchedule,
+    keras.quantizers.Quantizer,
+    keras.random.SeedGenerator,
+    keras.regularizers.Regularizer,
+    *((_QUANTIZATION_CONFIG,) if _QUANTIZATION_CONFIG else ()),
+)
+_FUNCTIONS = frozenset(
+    f"keras.{name}" for name in ("activations", "losses", "metrics", "ops")
+)
+_BUILTINS = "builtins"
+# Of every such module: they make objects of configs that nobody walked.
+_MAKERS = frozenset({"deserialize", "get", "serialize"})
 _LITERALS = frozenset(
     {
         "__bytes__",
@@ -36,20 +68,19 @@ _LITERALS = frozenset(
         "__tuple__",
     }
 )
-_MODULE = re.compile(
-    r"keras(\.(activations|constraints|dtype_policies|initializers|layers"
-    r"|losses|metrics|models|ops|optimizers(\.schedules)?|quantizers|random"
-    r"|regularizers|src\.(activations|backend\.common\.dtype|constraints"
-    r"|dtype_policies|initializers|layers|losses|metrics|models|ops"
-    r"|optimizers|quantizers|random|regularizers)(\.\w+)*))?"
+_ARRAYS = frozenset({"__numpy__", "__tensor__"})
+# NumPy would take any other string for a dtype of any size.
+_ARRAY_DTYPES = frozenset(
+    ["bfloat16", "bool", "float16", "float32", "float64", "string"]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
-# A vocabulary given as a string is a path or an address that Keras would open.
-_PATH_KEYS = frozenset({"vocabulary", "idf_weights"})
+# Strings that Keras, or a package for it, would open as a file or an address.
+_PATH_KEYS = frozenset({"idf_weights", "merges", "vocabulary"})
+
+IsCustom = Callable[[str], bool]
 
 
-def check_config(
-    config: Any, is_custom: Callable[[str], bool], where: str
-) -> None:
+def check_config(config: Any, is_custom: IsCustom, where: str) -> None:
     """Refuses a config that names anything but modelling objects.
 
     Args:
@@ -61,15 +92,17 @@ def check_config(
 
     Raises:
         UnsafeArtifactError: With the name that was refused.
+        LimitExceededError: If it asks for more than `config_limits` allows.
     """
     for key, node in _nodes(config):
-        if isinstance(node, dict) and "class_name" in node:
-            _check_object(node, is_custom, where)
-        elif key in _PATH_KEYS and isinstance(node, str):
+        if key in _PATH_KEYS and _opens_a_file(node):
             raise UnsafeArtifactError(
                 f"Expected {key!r} in the config of {where!r} to be a list; a "
                 f"string would be opened as a file. Received: {node!r}"
             )
+        check_sizes(key, node, where)
+        if isinstance(node, dict) and "class_name" in node:
+            _check_object(node, is_custom, where)
 
 
 def _nodes(config: Any) -> Iterator[tuple[Any, Any]]:
@@ -80,42 +113,87 @@ def _nodes(config: Any) -> Iterator[tuple[Any, Any]]:
         if isinstance(node, dict):
             stack.extend(node.items())
         elif isinstance(node, list | tuple):
-            stack.extend((key, item) for item in node)
+            stack.extend((None, item) for item in node)
+
+
+def _opens_a_file(node: Any) -> bool:
+    is_bytes = isinstance(node, dict) and node.get("class_name") == "__bytes__"
+    return isinstance(node, str) or is_bytes
 
 
 def _check_object(
-    node: dict[str, Any], is_custom: Callable[[str], bool], where: str
+    node: dict[str, Any], is_custom: IsCustom, where: str
 ) -> None:
-    names = [node["class_name"], node.get("registered_name")]
-    if node["class_name"] == "function":
-        names += [node.get("config")]
-    names = [name for name in names if isinstance(name, str)]
-    if node["class_name"] != "SqueezedModel" and any(map(is_custom, names)):
+    is_named = isinstance(node["class_name"], str)
+    if is_named and (_is_trusted(node, is_custom) or _is_literal(node)):
         return
-    if node["class_name"] in _LITERALS:
-        return
-    if node["class_name"] in _REFUSED:
+    found = _found(node) if is_named else None
+    names = {str(node["class_name"]), str(node.get("registered_name"))}
+    if isinstance(found, type):
+        names.update(base.__name__ for base in found.__mro__)
+    if names & _REFUSED:
         raise UnsafeArtifactError(
             f"Expected the config of {where!r} to hold no object that runs "
             "code; pass safe_mode=False only if you trust its author. "
-            f"Received: {node['class_name']}"
+            f"Received: {sorted(names & _REFUSED)[0]}"
         )
-    if not _is_modelling_object(node):
+    is_class = isinstance(found, type) and issubclass(found, _MODELLING)
+    if not is_class and not isinstance(found, types.FunctionType):
         raise UnsafeArtifactError(
             f"Expected the config of {where!r} to name Keras' own modelling "
             "objects or classes that you registered or passed in "
-            f"`custom_objects`. Received: {node.get('module')!r}, "
-            f"{'.'.join(names[:2])!r}"
+            "`custom_objects`. "
+            f"Received: {node.get('module')!r}, {_name(node)!r}"
         )
 
 
-def _is_modelling_object(node: dict[str, Any]) -> bool:
-    module = node.get("module")
+def _name(node: dict[str, Any]) -> Any:
+    is_function = node["class_name"] == "function"
+    return node.get("config") if is_function else node["class_name"]
+
+
+def _is_trusted(node: dict[str, Any], is_custom: IsCustom) -> bool:
+    """Whether Keras finds an object that the caller registered or passed."""
+    key = _name(node)
+    if node["class_name"] != "function" and "registered_name" in node:
+        key = node["registered_name"]
+    # Without a module, Keras looks the class name up as its old files do.
+    keys = [key] if "module" in node else [key, node["class_name"]]
+    return not any(key in _REFUSED for key in map(str, keys)) and all(
+        isinstance(key, str) and is_custom(key) for key in keys
+    )
+
+
+def _is_literal(node: dict[str, Any]) -> bool:
+    if node["class_name"] in _ARRAYS:
+        config = node.get("config")
+        dtype = config.get("dtype") if isinstance(config, dict) else None
+        return isinstance(dtype, str) and dtype in _ARRAY_DTYPES
+    return node["class_name"] in _LITERALS
+
+
+def _found(node: dict[str, Any]) -> Any:
+    """What Keras finds under the names of a node, if it is imported."""
+    module, name = node.get("module"), _name(node)
+    if not isinstance(module, str) or not isinstance(name, str):
+        return None
     if node["class_name"] == "function":
-        # Keras names its own activations and losses without a module.
-        return module == "builtins" or _is_keras_module(module)
-    return _is_keras_module(module)
+        return _function(module, name)
+    found = _symbol(f"{module}.{name}")
+    if found is None and module.startswith("keras.src."):
+        found = vars(sys.modules.get(module, object)).get(name)
+    return None if isinstance(found, types.FunctionType) else found
 
 
-def _is_keras_module(module: Any) -> bool:
-    return isinstance(module, str) and _MODULE.fullmatch(module) is not None
+def _function(module: str, name: str) -> Any:
+    # Keras names its own activations and losses without a module.
+    modules = _FUNCTIONS if module == _BUILTINS else {module} & _FUNCTIONS
+    if name in _MAKERS:
+        return None
+    found = [_symbol(f"{candidate}.{name}") for candidate in sorted(modules)]
+    functions = (f for f in found if isinstance(f, types.FunctionType))
+    return next(functions, None)
+
+
+def _symbol(name: str) -> Any:
+    return api_export.get_symbol_from_name(name)

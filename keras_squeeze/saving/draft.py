@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from keras_squeeze import artifact
 from keras_squeeze.artifact import Artifact, TensorInput
+from keras_squeeze.artifact.coding import DeferredTensor
 from keras_squeeze.artifact.tensor_encoding import encode_tensors
 from keras_squeeze.errors import SqueezeError
 from keras_squeeze.layers.quantized_kernel import Packing, QuantizedKernel
@@ -42,6 +44,11 @@ class Draft:
         model: A built `keras.Model`.
         profile: String. Which codecs the file uses.
         executor: Optional executor that codes tensors in parallel.
+        encryption_key: Optional bytes or string. What the file is encrypted
+            with.
+        base: Optional `Artifact`. What the file holds changes to.
+        resume: Boolean. Whether an interrupted export goes on later.
+        keep: Sequence of strings. What else than the model its config holds.
         quantized: Mapping of the `id` of a variable to the `QuantizedTensor`
             that is stored for it.
     """
@@ -49,6 +56,12 @@ class Draft:
     model: Any
     profile: str
     executor: Executor | None = None
+    encryption_key: bytes | str | None = dataclasses.field(
+        default=None, repr=False
+    )
+    base: Artifact | None = None
+    resume: bool = True
+    keep: Sequence[str] = ()
     quantized: Mapping[int, QuantizedTensor] = dataclasses.field(
         default_factory=dict
     )
@@ -64,20 +77,23 @@ class Draft:
             The `Artifact` as read back.
         """
         variables = named_variables(self.model)
-        description = describe_model(self.model)
+        description = describe_model(self.model, self.keep)
         description["quantized_layers"] = describe_quantized_layers(self.model)
         low_rank = describe_low_rank_layers(self.model)
         if low_rank:
             description["low_rank_layers"] = low_rank
         return artifact.write(
             path,
-            _tensor_inputs(self.model, variables, self.quantized),
+            _deferred_tensors(self.model, variables, self.quantized),
             description,
             keras_version=keras.__version__,
             backend=keras.backend.backend(),
             profile=self.profile,
             overwrite=overwrite,
             executor=self.executor,
+            base=self.base,
+            encryption_key=self.encryption_key,
+            resume=self.resume,
         )
 
 
@@ -148,26 +164,36 @@ def _coded_bytes(tensor: QuantizedTensor, profile: str) -> int:
     return len(encode_tensors([item], profile)[0][1])
 
 
-def _tensor_inputs(
-    model: Any, variables: Mapping[str, Any], quantized: Mapping[int, Any]
-) -> list[TensorInput]:
+def _deferred_tensors(
+    model: Any,
+    variables: Mapping[str, Any],
+    quantized: Mapping[int, QuantizedTensor],
+) -> Iterator[DeferredTensor]:
     packings = _packings(model)
-    inputs = []
     for path, variable in variables.items():
+        make = functools.partial(
+            _tensor_input, path, variable, quantized, packings
+        )
+        yield DeferredTensor(path, make)
+
+
+def _tensor_input(
+    path: str,
+    variable: Any,
+    quantized: Mapping[int, QuantizedTensor],
+    packings: Mapping[int, Packing],
+) -> TensorInput:
+    if id(variable) in quantized:
         dtype = keras.backend.standardize_dtype(variable.dtype)
-        if id(variable) in quantized:
-            tensor = quantized[id(variable)]
-            inputs.append(TensorInput.from_quantized(path, dtype, tensor))
-        elif id(variable) in packings:
-            packing = packings[id(variable)]
-            inputs.append(
-                TensorInput.from_packed(
-                    path, to_numpy(variable), packing.width, packing.count
-                )
-            )
-        else:
-            inputs.append(TensorInput.from_values(path, to_numpy(variable)))
-    return inputs
+        tensor = quantized[id(variable)]
+        return TensorInput.from_quantized(path, dtype, tensor)
+    array = to_numpy(variable)
+    if id(variable) in packings:
+        packing = packings[id(variable)]
+        return TensorInput.from_packed(
+            path, array, packing.width, packing.count
+        )
+    return TensorInput.from_values(path, array)
 
 
 def _packings(model: Any) -> dict[int, Packing]:

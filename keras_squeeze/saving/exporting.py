@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -12,7 +13,10 @@ import numpy as np
 
 from keras_squeeze import artifact
 from keras_squeeze.artifact import Artifact
+from keras_squeeze.artifact.packing import open_base
+from keras_squeeze.artifact.scrubbing import check_keep
 from keras_squeeze.artifact.writing import check_target
+from keras_squeeze.bridges.exporting import can_export_file, export_file
 from keras_squeeze.calibration.gram_matrices import gram_matrices
 from keras_squeeze.calibration.validation import Validate, evaluate
 from keras_squeeze.codecs.profiles import check_profile
@@ -20,12 +24,11 @@ from keras_squeeze.errors import SqueezeError
 from keras_squeeze.report import Report
 from keras_squeeze.saving.allocating import Target, allocate_kernels
 from keras_squeeze.saving.draft import Draft, fit
+from keras_squeeze.saving.keras_files import load_keras_file
+from keras_squeeze.saving.lazy_kernels import LazyKernels
 from keras_squeeze.saving.loading import load_model
 from keras_squeeze.surgery.kernel_quantization import encode_kernels
-from keras_squeeze.surgery.layer_tree import (
-    Filters,
-    walk_layers,
-)
+from keras_squeeze.surgery.layer_tree import Filters, walk_layers
 
 
 def export(
@@ -43,6 +46,10 @@ def export(
     max_bytes: int | None = None,
     importance: Mapping[str, np.ndarray] | None = None,
     calibration: Any = None,
+    base: str | os.PathLike[str] | Artifact | None = None,
+    encryption_key: bytes | str | None = None,
+    resume: bool = True,
+    keep: Sequence[str] = (),
 ) -> Report:
     """Writes a model into one compact, verified `.h5`.
 
@@ -50,15 +57,21 @@ def export(
     and `max_bytes` every variable reloads bit-equal. With one of them, kernels
     are stored as codes and scale and reload as plain floating-point kernels;
     `ks.quantize` makes layers that stay quantized in memory. The model itself
-    is never changed.
+    is never changed, and memory holds one more tensor and what coding it
+    needs: `snr_db`, `quality` and `max_bytes` alone need the codes of all
+    kernels at once.
+
+    The path of a Keras file may stand for the model: its weights are then
+    coded as they are, tensor by tensor, without building the model.
 
     `bits` gives every channel a uniform grid. The others choose one step a
     kernel and its codes by trellis-coded quantization, which weighs each
     code's error against its bits: fewer bytes at equal distortion.
 
     Args:
-        model: A built `keras.Model`.
-        path: Path that ends in `.h5`.
+        model: A built `keras.Model`, or the path of a `.keras`,
+            `.weights.h5` or `.weights.json` file.
+        path: Path that ends in `.h5`, or in `.h5.enc` if it is encrypted.
         bits: Optional integer, 1 to 8 or 16. Quantizes kernels in the file.
         quantizer: Optional identifier or `Quantizer`. Defaults to `None`,
             the default of `ks.quantize` if `bits` is given.
@@ -71,7 +84,8 @@ def export(
         overwrite: Boolean. Whether to replace an existing file. Defaults to
             `True`.
         executor: Optional `concurrent.futures.Executor` to code tensors in
-            parallel. The bytes written do not depend on it.
+            parallel, of threads, of processes or a Dask client's. The bytes
+            written do not depend on it.
         profile: String. Which codecs the file uses: `"fast"` decodes at
             memory-like speed in NumPy alone; `"small"` takes the fewest
             bytes and decodes a few million weights a second; `"auto"` takes
@@ -97,6 +111,18 @@ def export(
             and convolutional kernels are then chosen for the least error of
             their layers' outputs, and the ratio is that of the outputs. Not
             together with `importance`.
+        base: Optional path of an artifact, or an opened one: an earlier
+            version of the model. The file then holds only what changed since,
+            and is loaded together with it.
+        encryption_key: Optional 32 bytes, or a string, a passphrase. The file
+            is encrypted with it and loaded with `key=`; nothing is on the
+            disk unencrypted at any moment.
+        resume: Boolean. Whether the coded tensors of a large model stay in a
+            folder beside `path` when the export is interrupted, and the next
+            one to the same path goes on from them. Defaults to `True`.
+        keep: Sequence of strings. What stays in the model's config that does
+            not belong to the model itself: `"compile_config"`, how it was
+            compiled. Defaults to `()`, nothing.
 
     Returns:
         A `Report` with a row a tensor: shape, dtype, codec, sparsity,
@@ -121,28 +147,86 @@ def export(
     10
     """
     path = os.fspath(path)
-    check_target(path, overwrite)
+    check_target(path, overwrite, encryption_key is not None)
     check_profile(profile)
+    check_keep(keep)
     target = Target(snr_db, quality, max_bytes)
     _check_arguments(bits, quantizer, filters, target, importance, calibration)
+    if isinstance(model, str | os.PathLike):
+        if can_export_file(model):
+            _check_lossless(bits, quantizer, target, validate)
+            return export_file(
+                model,
+                path,
+                overwrite=overwrite,
+                executor=executor,
+                profile=profile,
+                base=base,
+                encryption_key=encryption_key,
+                resume=resume,
+                keep=keep,
+            )
+        model = load_keras_file(model)
     grams = _grams(model, calibration, filters)
-    draft = Draft(model, profile, executor)
-    figures: dict[str, float] = {}
-    if bits is not None or quantizer is not None:
-        draft.quantized = encode_kernels(
-            model, bits, quantizer, filters, importance=importance
+    with contextlib.ExitStack() as opened:
+        draft = Draft(
+            model,
+            profile,
+            executor,
+            encryption_key,
+            opened.enter_context(open_base(base)),
+            resume,
+            keep,
         )
-    elif max_bytes is not None:
-        figures = fit(draft, max_bytes, filters, importance, grams)
+        figures = _quantize(
+            draft, bits, quantizer, filters, target, importance, grams
+        )
+        written = opened.enter_context(draft.write(path, overwrite))
+        report = artifact.describe(written)
+        totals = {**report.totals, **figures}
+        report = dataclasses.replace(report, totals=totals)
+        return _with_validation(report, draft, written, validate)
+
+
+def _quantize(
+    draft: Draft,
+    bits: int | None,
+    quantizer: Any,
+    filters: Filters,
+    target: Target,
+    importance: Mapping[str, np.ndarray] | None,
+    grams: dict[str, np.ndarray] | None,
+) -> dict[str, float]:
+    """Chooses the draft's codes; tells what was reached."""
+    if bits is not None or quantizer is not None:
+        draft.quantized = (
+            LazyKernels(draft.model, bits, quantizer, filters)
+            if importance is None
+            else encode_kernels(
+                draft.model, bits, quantizer, filters, importance=importance
+            )
+        )
+    elif target.max_bytes is not None:
+        return fit(draft, target.max_bytes, filters, importance, grams)
     elif target:
         draft.quantized, allocation = allocate_kernels(
-            model, target, profile, filters, importance, grams
+            draft.model, target, draft.profile, filters, importance, grams
         )
-        figures = {"snr_db": allocation.snr_db}
-    written = draft.write(path, overwrite)
-    report = artifact.describe(written)
-    report = dataclasses.replace(report, totals={**report.totals, **figures})
-    return _with_validation(report, model, written, validate)
+        return {"snr_db": allocation.snr_db}
+    return {}
+
+
+def _check_lossless(
+    bits: int | None, quantizer: Any, target: Target, validate: Validate
+) -> None:
+    given = {"bits": bits, "quantizer": quantizer, "validate": validate}
+    given = {k: v for k, v in given.items() if v is not None}
+    if given or target:
+        raise SqueezeError(
+            "Expected a live model beside arguments that quantize or measure "
+            "it: a file's weights are stored as they are. "
+            f"Received: {given or target}"
+        )
 
 
 def _check_arguments(
@@ -185,12 +269,18 @@ def _grams(
 
 
 def _with_validation(
-    report: Report, model: Any, written: Artifact, validate: Validate
+    report: Report, draft: Draft, written: Artifact, validate: Validate
 ) -> Report:
     if validate is None:
         return report
+    model = draft.model
     before = evaluate(model, validate)
-    reloaded = load_model(written.path, custom_objects=_classes(model))
+    reloaded = load_model(
+        written.path,
+        _classes(model),
+        key=draft.encryption_key,
+        base=draft.base,
+    )
     if not callable(validate):
         reloaded.compile_from_config(model.get_compile_config())
     after = evaluate(reloaded, validate)

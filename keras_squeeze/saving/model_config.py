@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-from keras.src.saving.serialization_lib import ObjectSharingScope
+from keras.src.saving.serialization_lib import (
+    ObjectSharingScope,
+    SafeModeScope,
+)
 
+from keras_squeeze.artifact.settled_config import settle_config
 from keras_squeeze.errors import (
     ModelMismatchError,
     SqueezeError,
@@ -22,11 +25,13 @@ from keras_squeeze.saving.deferred_initializer import (
 from keras_squeeze.surgery.layer_tree import walk_layers
 
 
-def describe_model(model: Any) -> dict[str, Any]:
+def describe_model(model: Any, keep: Sequence[str] = ()) -> dict[str, Any]:
     """The model's class, name and, where Keras can rebuild it, its config.
 
     Args:
         model: A built `keras.Model`.
+        keep: Sequence of strings, as `scrubbing.KEEP` lists them: what else
+            than the model itself stays in the config. Defaults to `()`.
 
     Returns:
         Dictionary with `class_name`, `name` and `config`, which is `None` for
@@ -40,7 +45,7 @@ def describe_model(model: Any) -> dict[str, Any]:
     return {
         "class_name": type(model).__name__,
         "name": model.name,
-        "config": _serialize(model),
+        "config": _serialize(model, keep),
     }
 
 
@@ -64,41 +69,13 @@ def _lookup(layer: Any) -> Any:
     return getattr(layer, "_lookup_layer", layer)
 
 
-def _serialize(model: Any) -> dict[str, Any] | None:
+def _serialize(model: Any, keep: Sequence[str]) -> dict[str, Any] | None:
     try:
         with ObjectSharingScope():
             config = keras.saving.serialize_keras_object(model)
-        # A second reading settles tuples and NumPy scalars as JSON has them.
-        config = json.loads(json.dumps(config))
+        return settle_config(config, keep)
     except (NotImplementedError, TypeError):
         return None
-    shared: dict[Any, int] = {}
-    for node in _dictionaries(config):
-        node.pop("compile_config", None)
-        if _is_stateless(node):
-            node.pop("shared_object_id", None)
-        if "shared_object_id" in node:
-            # Keras takes the object's address, another one in every process.
-            number = shared.setdefault(node["shared_object_id"], len(shared))
-            node["shared_object_id"] = number
-    return dict(config)
-
-
-def _is_stateless(node: Mapping[str, Any]) -> bool:
-    # Whether two layers share a policy or an initializer changes nothing.
-    module = str(node.get("module"))
-    return str(node.get("class_name")).endswith("DTypePolicy") or (
-        module in ("keras.initializers", "keras.regularizers")
-    )
-
-
-def _dictionaries(config: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(config, dict):
-        yield config
-    children = config.values() if isinstance(config, dict) else config
-    if isinstance(config, dict | list):
-        for child in list(children):
-            yield from _dictionaries(child)
 
 
 def build_model(
@@ -135,7 +112,8 @@ def build_model(
     if safe_mode:
         check_config(config, _is_custom(custom_objects), where)
     try:
-        with ObjectSharingScope():
+        # A global switch must not undo what was asked for here.
+        with ObjectSharingScope(), SafeModeScope(safe_mode):
             deferred = defer_initializers(config)
             model = _deserialize(deferred, custom_objects, safe_mode)
         restore_initializers(model)
@@ -168,6 +146,8 @@ def _deserialize(
     model = keras.Sequential(layers, name=inner["name"])
     if not model.built and inner.get("build_input_shape"):
         model.build(inner["build_input_shape"])
+    if config.get("compile_config"):
+        model.compile_from_config(config["compile_config"])
     return model
 
 

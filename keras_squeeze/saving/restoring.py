@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
-
+from keras_squeeze.artifact import TensorRecord
 from keras_squeeze.errors import ModelMismatchError
 from keras_squeeze.layers.low_rank_layer import LowRankLayer
 from keras_squeeze.saving.assigning import (
@@ -27,7 +26,7 @@ Specs = Sequence[Mapping[str, Any]]
 
 def restore_structure(
     model: Any,
-    tensors: Mapping[str, np.ndarray],
+    tensors: Mapping[str, TensorRecord],
     description: Mapping[str, Any],
     where: str,
 ) -> None:
@@ -35,7 +34,7 @@ def restore_structure(
 
     Args:
         model: A built `keras.Model`.
-        tensors: Mapping of path to array, in file order.
+        tensors: Mapping of path to `TensorRecord`, in file order.
         description: Mapping that may have `low_rank_layers` and
             `quantized_layers`.
         where: String. The file, for messages.
@@ -55,7 +54,7 @@ def restore_structure(
 
 def _live(
     model: Any,
-    tensors: Mapping[str, np.ndarray],
+    tensors: Mapping[str, TensorRecord],
     low_rank: Specs,
     quantized: Specs,
     where: str,
@@ -125,7 +124,7 @@ def _renamed(
 def _check_factors(
     layer: Any,
     spec: Mapping[str, Any],
-    stored: Mapping[str, np.ndarray],
+    stored: Mapping[str, TensorRecord],
     where: str,
 ) -> None:
     if isinstance(layer, LowRankLayer):

@@ -3,6 +3,13 @@
 Keras finds in the file a model of this class with one `uint8` weight, the
 stream. It assigns the weight and calls `finalize_state()`, which decodes the
 stream and turns the object into the model it holds.
+
+What this door cannot do: Keras has parsed the file before any of this runs, so
+that nothing about the file itself is checked first, neither its layout nor a
+signature; the digests of the stream are checked and the config is held to the
+same rules. The stream is held in memory whole, up to 1 GiB. Files that are
+encrypted are no HDF5 for Keras, and files that hold changes to a base find no
+base here: both are opened by `ks.load_model`.
 """
 
 from __future__ import annotations
@@ -13,6 +20,7 @@ from typing import Any
 
 import keras
 
+from keras_squeeze.artifact.increments import check_base
 from keras_squeeze.artifact.limits import check_limit
 from keras_squeeze.artifact.reading import parse_stream
 
@@ -69,6 +77,7 @@ class SqueezedModel(keras.Model):
 
         stream = keras.ops.convert_to_numpy(self.stream.value).tobytes()
         opened = parse_stream(stream, keras.__version__)
+        check_base(opened.manifest, None)
         model = revive(opened, self._custom_objects)
         self._become(model)
 

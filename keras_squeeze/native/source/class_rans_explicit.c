@@ -146,8 +146,8 @@ static double least_bits(const int64_t *counts, int tokens) {
     parts += count * log2_of(count);
   }
   double entropy = whole * log2_of(whole) - parts;
-  /* Less than that by more than what rounding may have added. */
-  return entropy - 1e-9 * whole + tokens - 1;
+  /* Below it by more than rounding, here and of lengths, may have added. */
+  return entropy - 1e-5 * whole + tokens - 1;
 }
 
 /* The best mantissa of a row; says what table and payload take. */

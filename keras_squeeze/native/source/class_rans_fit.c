@@ -1,13 +1,16 @@
-/* Fitting the tables of class_rans: what tables and payload take, in the same
-   arithmetic, rounding included, as codecs/class_rans_estimates.py and
-   class_rans_fitting.py have it in NumPy. */
+/* Fitting the tables of class_rans: what tables and payload take, as
+   codecs/class_rans_estimates.py and class_rans_fitting.py have it in NumPy.
+   Lengths are multiples of 2**-16, so that their sums are exact. */
 #include <math.h>
 
 #include "class_rans.h"
 #include "class_rans_family.h"
 #include "class_rans_sums.h"
 
-enum { KS_MOST_TABLES = 128, KS_MOST_SUMS = 64 };
+enum { KS_MOST_SUMS = 64 };
+
+/* About 3.4. */
+#define KS_EXPLICIT_TOKEN_BITS (222822.0 / 65536)
 
 /* Half to even, as NumPy rounds; of what is not negative and below 2**53. */
 static double nearest_even(double value) {
@@ -20,7 +23,7 @@ static double nearest_even(double value) {
 /* Counts by distance to a centre; says how far they reach. The distance is
    below 256, `width` of which are written. */
 static int64_t fold(const int64_t *counts, int plain, int64_t center,
-                    int64_t width, float *folded) {
+                    int64_t width, double *folded) {
   int64_t sums[KS_DISTANCES] = {0}, reach = 1;
   for (int token = 0; token < plain; token++) {
     int64_t distance = token < center ? center - token : token - center;
@@ -28,7 +31,7 @@ static int64_t fold(const int64_t *counts, int plain, int64_t center,
     sums[distance] += counts[token];
     if (counts[token] && distance >= reach) reach = distance + 1;
   }
-  for (int64_t i = 0; i < width; i++) folded[i] = (float)sums[i];
+  for (int64_t i = 0; i < width; i++) folded[i] = (double)sums[i];
   return reach;
 }
 
@@ -37,18 +40,18 @@ static int64_t fold(const int64_t *counts, int plain, int64_t center,
 static void entropy_bits(const int64_t *counts, int64_t size, int64_t total,
                          int64_t zeros, const double *half_logs,
                          double *explicit_bits, double *split) {
-  double products[KS_TOKENS];
+  double parts = 0;
   int64_t several = 0, once = 0;
   for (int64_t i = 0; i < size; i++) {
     int64_t count = counts[i];
-    products[i] = count ? (double)count * half_logs[2 * count] : 0;
+    if (count) parts += (double)count * half_logs[2 * count];
     several += count > 1;
     once += count == 1;
   }
   double whole = (double)total * half_logs[2 * total];
-  double bits = whole - ks_pairwise(products, size);
+  double bits = whole - parts;
   bits += 14;
-  bits += 3.4 * (double)several;
+  bits += KS_EXPLICIT_TOKEN_BITS * (double)several;
   bits += 3.0 * (double)once;
   *explicit_bits = bits;
   int64_t twice = 2 * zeros < 1 ? 1 : 2 * zeros;
@@ -76,7 +79,7 @@ typedef struct {
   const double *half_logs; /* of 0, 1/2, 1, 3/2, ...: `known` of them */
   double *explicit_bits;   /* of each table that is used, written, as all: */
   double *split;
-  float *folded; /* counts by distance, `plain` of them */
+  double *folded; /* counts by distance, `plain` of them */
   int64_t *merged; /* room for the tables of one estimate */
   int64_t known;
   int64_t size; /* cells of a table */
@@ -97,7 +100,7 @@ static int64_t take_tables(ks_estimate *all, const int64_t *counts,
     for (int64_t i = 0; i < all->size; i++) total += counts[i];
     if (!total) continue;
     if (2 * total >= all->known || all->used >= all->room) return -1;
-    float *own = all->folded + all->used * all->plain;
+    double *own = all->folded + all->used * all->plain;
     int64_t center = center_of(counts, all->plain, total, all->center);
     int64_t reach = fold(counts, all->plain, center, all->plain, own);
     if (reach > all->reach) all->reach = reach;
@@ -184,24 +187,24 @@ KS_EXPORT int64_t ks_class_rans_partitions(ks_estimate *all,
    first, used, last: the estimate's first table in `all`, how many there are,
        and how many with the empty ones, which take 2 bits. */
 KS_EXPORT double ks_class_rans_estimated(const ks_estimate *all,
-                                         const float *bits, int64_t rows,
+                                         const double *bits, int64_t rows,
                                          int64_t first, int64_t used,
                                          int64_t last) {
-  double best[KS_MOST_TABLES];
+  double sum = 2 * (double)(last - used);
   bits += first * 2 * rows;
   for (int64_t i = 0; i < used; i++, bits += 2 * rows) {
-    float named = bits[0], apart = bits[rows];
+    double named = bits[0], apart = bits[rows];
     for (int64_t row = 1; row < rows; row++) {
       named = bits[row] < named ? bits[row] : named;
       apart = bits[rows + row] < apart ? bits[rows + row] : apart;
     }
-    named += 12.0f;
-    double other = ((double)apart + all->split[first + i]) + 24;
-    double least = (double)named < other ? (double)named : other;
+    named += 12;
+    double other = apart + all->split[first + i] + 24;
+    double least = named < other ? named : other;
     double written = all->explicit_bits[first + i];
-    best[i] = written < least ? written : least;
+    sum += written < least ? written : least;
   }
-  return ks_pairwise(best, used) + 2 * (double)(last - used);
+  return sum;
 }
 
 /* What the parametric tables of rows of counts are to be like.
@@ -214,7 +217,7 @@ KS_EXPORT double ks_class_rans_estimated(const ks_estimate *all,
 KS_EXPORT void ks_class_rans_moments(const int64_t *counts, int64_t tables,
                                      int64_t size, int32_t plain,
                                      int32_t center, int32_t most_shift,
-                                     float *usual, float *shifted,
+                                     double *usual, double *shifted,
                                      int64_t *zeros, int64_t *shifts,
                                      int64_t *reach) {
   reach[0] = reach[1] = 1;

@@ -5,4 +5,4 @@ __declspec(dllexport)
 #endif
 int ks_interface_version(void);
 
-int ks_interface_version(void) { return 3; }
+int ks_interface_version(void) { return 4; }
