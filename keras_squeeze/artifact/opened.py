@@ -102,9 +102,8 @@ class Artifact:
     ) -> Iterator[tuple[TensorRecord, np.ndarray]]:
         """Decodes tensor after tensor, a batch at a time.
 
-        What is in memory at once is one batch and what decoding it needs: two
-        to four times its size with most codecs, seven times with
-        `float_fields`, if the caller keeps nothing.
+        What is in memory at once is one batch and what decoding it needs, two
+        to four times its size, if the caller keeps nothing.
 
         Args:
             batch_bytes: Integer. How many decoded bytes to make at once; one

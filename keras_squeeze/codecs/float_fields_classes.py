@@ -9,7 +9,7 @@ neighbours, which are then known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -26,6 +26,8 @@ MAX_CLASSES = 256
 # Neighbours are compared as fixed-point numbers with this many binary places
 # at the greatest usual exponent.
 _PLACES = 12
+# What a block takes on the way is several times its size.
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,23 +138,44 @@ def fixed_point(symbols: np.ndarray, top: int, split: Alphabet) -> np.ndarray:
 
 
 def group(symbols: np.ndarray, classes: np.ndarray) -> list[np.ndarray]:
-    """The symbols of each class in order, one array a class."""
+    """The symbols of each class in order, one uint16 array a class."""
     flat, counts = classes.reshape(-1), class_counts(classes)
-    ordered = symbols.reshape(-1)
-    if counts.size > 1:
-        ordered = ordered[np.argsort(flat, kind="stable")]
+    ordered = np.empty(flat.size, np.uint16)
+    source = symbols.reshape(-1)
+    for block, places in _places(flat, counts):
+        ordered[places] = source[block]
     return np.split(ordered, np.cumsum(counts)[:-1])
 
 
 def ungroup(groups: Sequence[np.ndarray], classes: np.ndarray) -> np.ndarray:
     """Puts what `group` took apart together; int32 of the classes' shape."""
-    flat = classes.reshape(-1)
+    flat, counts = classes.reshape(-1), class_counts(classes)
     out = np.empty(flat.size, np.int32)
-    if len(groups) == 1:
-        out[:] = groups[0]
-    else:
-        out[np.argsort(flat, kind="stable")] = np.concatenate(groups)
+    ordered = groups[0] if len(groups) == 1 else np.concatenate(groups)
+    for block, places in _places(flat, counts):
+        out[block] = ordered[places]
     return out.reshape(classes.shape)
+
+
+def _places(
+    classes: np.ndarray, counts: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray | slice]]:
+    """Where the elements of block after block stand if ordered by class."""
+    single = np.count_nonzero(counts) <= 1
+    following = np.cumsum(counts) - counts
+    for start in range(0, classes.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        if single:
+            yield block, block
+            continue
+        chosen = classes[block]
+        order = np.argsort(chosen, kind="stable")
+        found = np.bincount(chosen, minlength=counts.size)
+        first = following - (np.cumsum(found) - found)
+        places = np.empty(chosen.size, np.int64)
+        places[order] = np.arange(chosen.size) + np.repeat(first, found)
+        following += found
+        yield block, places
 
 
 def class_counts(classes: np.ndarray) -> np.ndarray:
@@ -161,4 +184,10 @@ def class_counts(classes: np.ndarray) -> np.ndarray:
         # Broadcast from one number: counting would touch every element.
         only = int(classes.flat[0])
         return np.array([0] * only + [classes.size], np.int64)
-    return np.bincount(classes.reshape(-1), minlength=1)
+    flat = classes.reshape(-1)
+    counts = np.zeros(int(flat.max(initial=0)) + 1, np.int64)
+    for start in range(0, flat.size, _BLOCK):
+        counts += np.bincount(
+            flat[start : start + _BLOCK], minlength=counts.size
+        )
+    return counts

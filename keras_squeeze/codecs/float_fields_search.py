@@ -23,6 +23,7 @@ from keras_squeeze.codecs.float_fields_classes import (
 from keras_squeeze.codecs.float_fields_palette import Palette
 from keras_squeeze.codecs.float_fields_split import (
     Split,
+    blocks,
     common_zeros,
     heads,
     magnitudes,
@@ -168,9 +169,15 @@ def _scales(symbols: np.ndarray, finest: Alphabet) -> dict[int, np.ndarray]:
     """For each axis the mean exponents of its slices, about their median."""
     numbers = np.arange(int(symbols.max()) + 1)
     octaves = finest.heads_of(numbers).astype(np.float32) / (1 << finest.kept)
-    magnitude = octaves[symbols]
+    magnitude = np.empty(symbols.shape, np.float32)
+    filled, flat = magnitude.reshape(-1), symbols.reshape(-1)
+    for block in blocks(flat.size):
+        filled[block] = octaves[flat[block]]
     known = magnitude[~finest.is_zero(symbols)]
-    least = float(np.quantile(known, 0.01)) if known.size else 0.0
+    least = 0.0
+    if known.size:
+        least = float(np.quantile(known, 0.01, overwrite_input=True))
+    del known
     # As exact as the others: sums of sixteenths leave nothing to round.
     least = round(16 * least) / 16
     np.maximum(magnitude, least, out=magnitude)
@@ -229,8 +236,11 @@ def _finish(
 def _histogram(
     symbols: np.ndarray, classes: np.ndarray, count: int, width: int
 ) -> np.ndarray:
-    index = classes.astype(np.int32) * np.int32(width) + symbols
-    counts = np.bincount(index.reshape(-1), minlength=count * width)
+    counts = np.zeros(count * width, np.int64)
+    flat, of = symbols.reshape(-1), classes.reshape(-1)
+    for block in blocks(flat.size):
+        index = of[block].astype(np.int32) * np.int32(width) + flat[block]
+        counts += np.bincount(index, minlength=counts.size)
     return counts.reshape(count, width)
 
 

@@ -76,16 +76,21 @@ class Split:
 
     def symbols(self, patterns: np.ndarray) -> np.ndarray:
         """The symbols of bit patterns, int32 of the same shape."""
-        symbols = heads(patterns, self.rest) - np.int32(self.low - 1)
-        symbols[magnitudes(patterns) == 0] = 0
-        if self.signed:
-            symbols = 2 * symbols + signs(patterns)
+        symbols = np.empty(patterns.shape, np.int32)
+        flat, source = symbols.reshape(-1), patterns.reshape(-1)
+        for block in blocks(flat.size):
+            part = source[block]
+            found = heads(part, self.rest) - np.int32(self.low - 1)
+            found[magnitudes(part) == 0] = 0
+            flat[block] = 2 * found + signs(part) if self.signed else found
         return symbols
 
     def heads_of(self, symbols: np.ndarray) -> np.ndarray:
         """The heads of symbols, 0 for zero, int64."""
-        magnitude = symbols.astype(np.int64) >> self.signed
-        return np.where(magnitude == 0, 0, magnitude - 1 + self.low)
+        heads = symbols.astype(np.int64)
+        heads >>= self.signed
+        heads += (self.low - 1) * (heads != 0)
+        return heads
 
     def exponents_of(self, symbols: np.ndarray) -> np.ndarray:
         """The exponent fields of symbols, int64, 1 for subnormal values."""
@@ -116,11 +121,19 @@ class Split:
         exponents = self.exponents_of(np.arange(limit)).astype(np.int32)
         exponents[: 1 << self.signed] = -(1 << 20)
         if grain.size == 1:
-            found: np.ndarray = self._widths(int(grain.flat[0]) - exponents)[
-                symbols
-            ]
-            return found
-        return self._widths(grain.astype(np.int32) - exponents[symbols])
+            table = self._widths(int(grain.flat[0]) - exponents)
+            found = np.empty(symbols.size, np.uint8)
+            flat = symbols.reshape(-1)
+            for block in blocks(found.size):
+                found[block] = table[flat[block]]
+            return found.reshape(symbols.shape)
+        widths = np.empty(symbols.shape, np.uint8)
+        rows = max(1, _BLOCK * len(symbols) // max(1, symbols.size))
+        for start in range(0, len(symbols), rows):
+            these = slice(start, start + rows)
+            zeros = grain[these].astype(np.int32) - exponents[symbols[these]]
+            widths[these] = self._widths(zeros)
+        return widths
 
     def _widths(self, zeros: np.ndarray) -> np.ndarray:
         least = min(self.trim, self.rest)
@@ -142,15 +155,19 @@ class Split:
         """
         word = patterns.dtype.type
         raw_sign = not self.signed
-        for width, places in _by_width(widths):
-            chosen = patterns[places]
-            below = width - raw_sign
-            tail = (chosen & word((1 << self.rest) - 1)) >> word(
-                self.rest - below
-            )
-            if raw_sign:
-                tail |= signs(chosen).astype(word) << word(below)
-            yield pack(tail, width)
+        for width, count in _counts(widths):
+            below, used = width - raw_sign, 0
+            tails = np.empty(count, word)
+            for block in blocks(patterns.size):
+                chosen = patterns[block][widths[block] == width]
+                tail = (chosen & word((1 << self.rest) - 1)) >> word(
+                    self.rest - below
+                )
+                if raw_sign:
+                    tail |= chosen >> word(self.word_bits - 1) << word(below)
+                tails[used : used + tail.size] = tail
+                used += tail.size
+            yield pack(tails, width)
 
     def join(
         self, symbols: np.ndarray, widths: np.ndarray, cursor: ByteCursor
@@ -171,17 +188,31 @@ class Split:
         table = self.heads_of(np.arange(limit)).astype(word) << word(self.rest)
         if self.signed:
             table[1::2] |= word(1 << self.word_bits - 1)
-        out: np.ndarray = table[symbols]
-        raw_sign = not self.signed
-        for width, places in _by_width(widths):
-            count = out.size if type(places) is slice else places.size
+        out = np.empty(symbols.size, word)
+        for block in blocks(out.size):
+            out[block] = table[symbols[block]]
+        for width, count in _counts(widths):
             tail = unpack(cursor, count, width, word)
-            below = width - raw_sign
-            pattern = (tail & word((1 << below) - 1)) << word(self.rest - below)
-            if raw_sign:
-                pattern |= tail >> word(below) << word(self.word_bits - 1)
-            out[places] |= pattern
+            self._add_tails(out, tail, width, widths)
         return out
+
+    def _add_tails(
+        self, out: np.ndarray, tail: np.ndarray, width: int, widths: np.ndarray
+    ) -> None:
+        word = out.dtype.type
+        raw_sign = not self.signed
+        below, used = width - raw_sign, 0
+        for block in blocks(out.size):
+            mine = widths[block] == width
+            part = tail[used : used + int(np.count_nonzero(mine))]
+            used += part.size
+            pattern = (part & word((1 << below) - 1)) << word(self.rest - below)
+            if raw_sign:
+                pattern |= part >> word(below) << word(self.word_bits - 1)
+            if part.size == mine.size:
+                out[block] |= pattern
+            else:
+                out[block][mine] |= pattern
 
 
 def heads(patterns: np.ndarray, rest: int) -> np.ndarray:
@@ -224,11 +255,15 @@ def grains(patterns: np.ndarray, mantissa: int) -> np.ndarray:
     """
     out = np.empty(patterns.shape, np.int32)
     flat, source = out.reshape(-1), patterns.reshape(-1)
-    # In blocks: what it takes on the way is ten times the result.
-    for start in range(0, flat.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for block in blocks(flat.size):
         flat[block] = _grains(source[block], mantissa)
     return out
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Ranges to work on one after the other, as that takes much on the way."""
+    for start in range(0, count, _BLOCK):
+        yield slice(start, start + _BLOCK)
 
 
 def _grains(patterns: np.ndarray, mantissa: int) -> np.ndarray:
@@ -249,11 +284,14 @@ def pack(values: np.ndarray, width: int) -> bytes:
     word = values.dtype.type
     parts = []
     if odd:
-        top = (values >> word(8 * whole)).astype(np.uint8)
-        parts.append(bit_packing.pack_fixed(top, odd))
+        # Blocks of whole bytes, for on the way every bit is a byte.
+        for block in blocks(values.size):
+            top = (values[block] >> word(8 * whole)).astype(np.uint8)
+            parts.append(bit_packing.pack_fixed(top, odd))
+    planes = values.view(np.uint8).reshape(values.size, values.itemsize)
     for place in range(whole):
-        plane = (values >> word(8 * place)).astype(np.uint8)
-        parts.append(plane.tobytes())
+        column = place if _LITTLE else values.itemsize - 1 - place
+        parts.append(planes[:, column].tobytes())
     return b"".join(parts)
 
 
@@ -279,11 +317,9 @@ def unpack(
 _LITTLE = np.dtype("=u2") == np.dtype("<u2")
 
 
-def _by_width(
-    widths: np.ndarray,
-) -> Iterator[tuple[int, np.ndarray | slice]]:
-    for width in np.flatnonzero(np.bincount(widths, minlength=1)).tolist():
-        if width == 0:
-            continue
-        places = np.flatnonzero(widths == width)
-        yield width, slice(None) if places.size == widths.size else places
+def _counts(widths: np.ndarray) -> list[tuple[int, int]]:
+    """The widths there are but 0, ascending, and how many have each."""
+    counts = np.zeros(256, np.int64)
+    for block in blocks(widths.size):
+        counts += np.bincount(widths[block], minlength=256)
+    return [(int(w), int(counts[w])) for w in np.flatnonzero(counts) if w]

@@ -124,6 +124,6 @@ def _write_symbols(
 
 
 def _write_groups(symbols: np.ndarray, classes: np.ndarray) -> Iterator[bytes]:
-    groups = [g.astype(np.uint16) for g in group(symbols, classes) if g.size]
+    groups = [g for g in group(symbols, classes) if g.size]
     for data in encode_streams(groups):
         yield varint(len(data)) + data
