@@ -1,6 +1,7 @@
 """The codec as a whole: round trips, choices, damage, sizes."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -299,3 +300,13 @@ def test_threads_choose_what_one_thread_does(monkeypatch):
     alone = ContextMixing().encode(codes)
     monkeypatch.setattr(context_mixing_fit, "_THREADED", 0)
     assert ContextMixing().encode(codes) == alone
+
+
+def test_more_blocks_than_bytes_are_refused_before_they_are_listed():
+    array = np.arange(-60, 60, dtype=np.int8).reshape(10, 12)
+    data = ContextMixing().encode(array)
+    tracemalloc.start()
+    with pytest.raises(CorruptArtifactError, match="blocks"):
+        ContextMixing().decode(data, (1 << 22, 1 << 22), np.int8)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()

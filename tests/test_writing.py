@@ -352,9 +352,12 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "KERAS_SQUEEZE_ROUNDS" not in os.environ,
+    reason="some minutes; the test above kills a dozen",
+)
 def test_500_killed_writers(tmp_path):
-    rounds = int(os.environ.get("KERAS_SQUEEZE_ROUNDS", "500"))
-    check_killed_writers(tmp_path / "a.h5", rounds)
+    check_killed_writers(tmp_path / "a.h5", 500)
 
 
 def exit_before(place):

@@ -72,13 +72,17 @@ def constant(value: int) -> bytes:
 
 def block_channels(geometry: KernelGeometry) -> list[range]:
     """The channels of each block."""
-    channels = geometry.channels
-    most = max(1, BLOCK_SIZE // max(geometry.taps * geometry.inputs, 1))
-    share = -(-channels // -(-channels // most))
+    channels, share = geometry.channels, _share(geometry)
     return [
         range(first, min(first + share, channels))
         for first in range(0, channels, share)
     ]
+
+
+def _share(geometry: KernelGeometry) -> int:
+    """How many channels a block has, but the last."""
+    most = max(1, BLOCK_SIZE // max(geometry.taps * geometry.inputs, 1))
+    return -(-geometry.channels // -(-geometry.channels // most))
 
 
 def write(
@@ -213,6 +217,10 @@ def read_blocks(
     Raises:
         CorruptArtifactError: If the lengths do not fit.
     """
+    # Each block but the last tells its length: before any list of them is made.
+    count = -(-header.geometry.channels // _share(header.geometry))
+    if count > cursor.remaining + 1:
+        raise cursor.fail(f"at most {cursor.remaining + 1} blocks", count)
     parts = block_channels(header.geometry)
     lengths = [cursor.varint(cursor.remaining) for _ in parts[1:]]
     states = [b""] * len(parts)
