@@ -29,7 +29,7 @@ from fashion_mnist_lenet5 import DEFAULT_FOLDER, build_model, load_data
 import keras_squeeze as ks
 from keras_squeeze import artifact
 from keras_squeeze.artifact.access import Access
-from keras_squeeze.artifact.applying import tensor_of
+from keras_squeeze.artifact.recoding import tensor_of
 
 BATCH_SIZE = 128
 #: Exports by name: what `ks.export` is told.

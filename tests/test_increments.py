@@ -12,10 +12,11 @@ import pytest
 from keras_squeeze import artifact, quantizers
 from keras_squeeze.artifact import Limits, Manifest, TensorInput, increments
 from keras_squeeze.artifact.access import Access
-from keras_squeeze.artifact.applying import apply, tensor_of
+from keras_squeeze.artifact.applying import apply
 from keras_squeeze.artifact.counterparts import Counterparts
 from keras_squeeze.artifact.momentum import fit_momentum, matrix_shape
 from keras_squeeze.artifact.predicted_codes import predict_codes
+from keras_squeeze.artifact.recoding import tensor_of
 from keras_squeeze.artifact.references import equal_bits
 from keras_squeeze.artifact.tensor_decoding import decode_tensors
 from keras_squeeze.artifact.tensor_encoding import encode_tensors

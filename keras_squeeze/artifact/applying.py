@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
-from collections.abc import Iterator
 
-from keras_squeeze.artifact.access import Access
-from keras_squeeze.artifact.coding import DeferredTensor
-from keras_squeeze.artifact.inspection import describe
 from keras_squeeze.artifact.limits import Limits
-from keras_squeeze.artifact.manifest import TensorRecord
 from keras_squeeze.artifact.opened import Artifact
-from keras_squeeze.artifact.packing import write
-from keras_squeeze.artifact.reading import read
-from keras_squeeze.artifact.tensor_decoding import decode_parts
-from keras_squeeze.artifact.tensor_input import TensorInput
+from keras_squeeze.artifact.recoding import recode
 from keras_squeeze.report import Report
 
 
@@ -55,45 +46,9 @@ def apply(
         ArtifactError: If a file is damaged, foreign, newer or unsafe, or the
             target cannot be written; it is as it was then.
     """
-    access = Access(limits=limits or Limits(), key=key, base=base)
-    with read(path, access=access) as source:
-        written = write(
-            target,
-            tensors_of(source),
-            source.manifest.model,
-            keras_version=source.keras_version,
-            backend=source.backend,
-            profile=profile,
-            overwrite=overwrite,
-        )
-        with written:
-            report = describe(written)
-        totals = {"bytes_of_increment": source.file_bytes, **report.totals}
-    return dataclasses.replace(report, totals=totals)
-
-
-def tensors_of(source: Artifact) -> Iterator[DeferredTensor]:
-    """The tensors of an artifact as they went into it, one at a time.
-
-    Args:
-        source: `Artifact` with its payload, and its base if it has one.
-
-    Yields:
-        `DeferredTensor`, in model order.
-    """
-    for record in source.tensors:
-        make = functools.partial(tensor_of, source, record)
-        yield DeferredTensor(record.name, make)
-
-
-def tensor_of(source: Artifact, record: TensorRecord) -> TensorInput:
-    """One tensor of an artifact as it went into it: codes stay codes."""
-    (arrays,) = decode_parts([record], [source.stored(record)], source.base)
-    return TensorInput(
-        name=record.name,
-        shape=record.shape,
-        dtype=record.dtype,
-        arrays=arrays,
-        encoding=record.encoding,
-        parameters=record.parameters,
+    report = recode(
+        path, target, profile, overwrite, limits, key=key, base=base
     )
+    totals = dict(report.totals)
+    totals = {"bytes_of_increment": totals.pop("bytes_before"), **totals}
+    return dataclasses.replace(report, totals=totals)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from keras_squeeze.artifact.access import Access
-from keras_squeeze.artifact.applying import tensor_of
 from keras_squeeze.artifact.counterparts import Counterparts
 from keras_squeeze.artifact.limits import Limits
 from keras_squeeze.artifact.manifest import TensorRecord
 from keras_squeeze.artifact.opened import Artifact
 from keras_squeeze.artifact.reading import read, read_manifest
+from keras_squeeze.artifact.recoding import tensor_of
 from keras_squeeze.artifact.tensor_encoding import encode_tensor
 from keras_squeeze.codecs import dtypes
 from keras_squeeze.report import Report

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Unpack
+
+import numpy as np
 
 from keras_squeeze.artifact.access import AccessOptions, make_access
 from keras_squeeze.artifact.inspection import describe
 from keras_squeeze.artifact.limits import Limits
+from keras_squeeze.artifact.manifest import TensorRecord
 from keras_squeeze.artifact.opened import Artifact, in_batches
 from keras_squeeze.artifact.packing import write
 from keras_squeeze.artifact.reading import read
@@ -59,7 +62,8 @@ def recode(
             profile=profile,
             overwrite=overwrite,
         )
-    report = describe(written)
+    with written:
+        report = describe(written)
     totals = {"bytes_before": source.file_bytes, **report.totals}
     return Report(
         report.title, report.columns, report.rows, totals, report.skipped
@@ -79,11 +83,23 @@ def inputs_of(source: Artifact) -> Iterator[TensorInput]:
         payloads = [source.stored(record) for record in batch]
         decoded = decode_parts(batch, payloads, base=source.base)
         for record, arrays in zip(batch, decoded, strict=True):
-            yield TensorInput(
-                name=record.name,
-                shape=record.shape,
-                dtype=record.dtype,
-                arrays=arrays,
-                encoding=record.encoding,
-                parameters=record.parameters,
-            )
+            yield _input(record, arrays)
+
+
+def tensor_of(source: Artifact, record: TensorRecord) -> TensorInput:
+    """One tensor of an artifact as it went into it: codes stay codes."""
+    (arrays,) = decode_parts([record], [source.stored(record)], source.base)
+    return _input(record, arrays)
+
+
+def _input(
+    record: TensorRecord, arrays: Mapping[str, np.ndarray]
+) -> TensorInput:
+    return TensorInput(
+        name=record.name,
+        shape=record.shape,
+        dtype=record.dtype,
+        arrays=arrays,
+        encoding=record.encoding,
+        parameters=record.parameters,
+    )
