@@ -207,13 +207,14 @@ def main() -> None:
     parser.add_argument("--weights", type=float, nargs="*")
     parser.add_argument("--sparsities", type=float, nargs="*")
     parser.add_argument("--target-bytes", type=int, nargs="*", default=[])
+    parser.add_argument("--skip-plain", action="store_true")
     args = parser.parse_args()
     run = Experiment(args.network, args.folder, args.epochs, args.model)
     weights, sparsities = args.weights, args.sparsities
     print(
         "| way | bytes | estimated | accuracy | CPU s |\n|---|---|---|---|---|"
     )
-    if sparsities != []:
+    if sparsities != [] and not args.skip_plain:
         run.plain()
     for s in run.network.sparsities if sparsities is None else sparsities:
         run.prune(s)

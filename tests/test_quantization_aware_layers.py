@@ -99,7 +99,6 @@ def test_what_is_computed_is_what_freezing_stores(quantizer, bits, arguments):
         # As training leaves them: off the grid they began on.
         noise = RNG.normal(scale=0.05, size=each.shape)
         each.assign(each.value + noise.astype("float32"))
-    layer.renew_entries()
     x = RNG.normal(size=(5, 6)).astype("float32")
     expected, kernel = np.asarray(layer(x)), np.asarray(layer.kernel)
     tensor = freeze(layer)["kernel"]
@@ -183,7 +182,7 @@ def test_a_step_follows_its_gradient_by_percents():
 
 
 def test_levels_of_a_codebook_get_the_sum_of_their_weights_gradients():
-    layer = built_dense(RNG.choice([-1.0, 0.0, 0.5, 2.0], size=(6, 4)))
+    layer = built_dense(RNG.choice([-0.25, 0.0, 0.125, 0.5], size=(6, 4)))
     quantizer = quantizers.get("kmeans", bits=2, granularity="per_tensor")
     convert(layer, quantizer)
     x = np.eye(6, dtype="float32")
@@ -191,15 +190,67 @@ def test_levels_of_a_codebook_get_the_sum_of_their_weights_gradients():
     kernel, by_level = found["kernel"], found["kernel_codebook"]
     values = np.asarray(layer.kernel)
     codebook = np.asarray(layer.kernel_codebook)
-    scale = np.sqrt(24 / 4)
-    for level, gradient in zip(codebook[0], by_level[0], strict=True):
+    unit = float(layer.kernel_scale[0, 0])
+    assert unit < 1
+    scale = np.sqrt(24 / 4) * unit
+    for level, gradient in zip(codebook[0] * unit, by_level[0], strict=True):
         # A level at zero stays there.
         total = kernel[values == level].sum() if level else 0
         np.testing.assert_allclose(gradient * scale, total, atol=1e-4)
-    layer.assign_hardness(0.25)
-    layer.kernel_variable().assign_add(np.full((6, 4), 0.1, "float32"))
-    mixed = values + 0.75 * 0.1
-    np.testing.assert_allclose(layer.kernel, mixed, atol=1e-6)
+
+
+@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel"])
+def test_weights_belong_to_the_two_levels_they_lie_between(granularity):
+    layer = built_dense(
+        np.repeat([-1.0, 0.0, 0.5, 2.0, 2.0, 2.0], 4).reshape(6, 4)
+    )
+    quantizer = quantizers.get("kmeans", bits=2, granularity=granularity)
+    convert(layer, quantizer)
+    kernel = layer.kernel_variable()
+    for hardness, weight, value in (
+        (0, 0.4, 0.4),
+        (0, -1.5, -1.5),
+        (0, 3, 3),
+        (0.5, 0.1, 0.5 / (1 + 4**2)),
+        (0.5, 0.8, 0.5 + 1.5 / (1 + 4**2)),
+        (0.75, -0.8, -1 / (1 + 4**-4)),
+        (0.75, 3, 2.25),
+        (0.75, 0, 0),
+        (1, 0.24, 0),
+        (1, 0.26, 0.5),
+        (1, -3, -1),
+    ):
+        layer.assign_hardness(hardness)
+        kernel.assign(np.full((6, 4), weight))
+        np.testing.assert_allclose(layer.kernel, value, rtol=1e-4, atol=1e-6)
+
+
+def test_both_levels_of_a_weight_learn_by_how_much_it_belongs_to_them():
+    layer = built_dense(np.repeat([-1.0, 0.5, 0.75, 2.0], 6).reshape(6, 4))
+    convert(layer, quantizers.get("kmeans", bits=2, granularity="per_tensor"))
+    layer.assign_hardness(0.5)
+    weights = np.full((6, 4), -1.0)
+    weights[0] = 1.0
+    layer.kernel_variable().assign(weights)
+    by_level = gradients(layer, np.eye(6)[:1].astype("float32"))
+    by_level = by_level["kernel_codebook"][0]
+    # Distances to 0.75 and 2 are 1 to 4, so memberships 16 to 1.
+    np.testing.assert_allclose(by_level[3] / by_level[2], 1 / 16, rtol=1e-4)
+
+
+def test_levels_may_overtake_each_other():
+    layer = built_dense(
+        np.repeat([-1.0, 0.0, 0.5, 2.0, 2.0, 2.0], 4).reshape(6, 4)
+    )
+    convert(layer, quantizers.get("kmeans", bits=2, granularity="per_tensor"))
+    layer.kernel_codebook.assign(layer.kernel_codebook[:, ::-1])
+    kernel = RNG.normal(size=(6, 4)).astype("float32")
+    layer.kernel_variable().assign(kernel)
+    levels = np.array([-1.0, 0.0, 0.5, 2.0])
+    nearest = levels[np.abs(kernel[..., None] - levels).argmin(-1)]
+    np.testing.assert_array_equal(layer.kernel, nearest)
+    tensor = layer.quantized_kernel()
+    np.testing.assert_array_equal(tensor.dequantize(), nearest)
 
 
 @pytest.mark.parametrize("quantizer", ["mse", "affine", "kmeans", "nf4"])
@@ -212,7 +263,6 @@ def test_zeros_stay_zero(quantizer):
     assert np.all(np.asarray(layer.kernel)[kernel == 0] == 0)
     # A channel that was empty can fill again.
     layer.kernel_variable().assign(np.ones((6, 4)))
-    layer.renew_entries()
     if quantizer != "kmeans":
         assert np.asarray(layer.kernel)[:, 1].any()
 

@@ -40,9 +40,8 @@ class QuantizationAwareTraining(LiveSurgery):
     its grids, and is trained on them: its accuracy after rounding recovers.
 
     With a codebook (`quantizer="kmeans"`) weights are drawn to their levels
-    little by little, over `hardening_steps`. The places of weights in it are
-    looked for anew every `frequency` steps, at the end of each epoch and
-    before an evaluation, not in each step.
+    little by little, over `hardening_steps`: each begins as a mean of the two
+    levels it lies between and ends as the nearest one.
 
     A training that was killed goes on where it stood under
     `BackupAndRestore`, for which this callback must stand before
@@ -82,8 +81,8 @@ class QuantizationAwareTraining(LiveSurgery):
         hardening_steps: Optional integer. Over so many steps the levels of a
             learned codebook become those of their weights. Defaults to
             `None`: half of the steps that remain.
-        frequency: Integer. Steps between searches for the nearest level in
-            codebooks. Defaults to `20`.
+        frequency: Integer. Steps between changes of how hard the assignment
+            to levels is. Defaults to `20`.
         verbose: Integer. 1: a line for each layer. Defaults to `0`.
 
     Raises:
@@ -125,8 +124,7 @@ class QuantizationAwareTraining(LiveSurgery):
         self.quantizer = _quantizer(quantizer, bits, granularity, group_size)
         self.learn_scale, self.freeze = bool(learn_scale), bool(freeze)
         self.hardening_steps, self.frequency = hardening_steps, frequency
-        self._renews = False
-        self._is_training = False
+        self._hardens = False
 
     def _make_live(self, model: Any, number: int) -> LiveQuantization:
         return LiveQuantization(model, number)
@@ -134,8 +132,7 @@ class QuantizationAwareTraining(LiveSurgery):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Makes the structure again that a backup to be restored has."""
         super().on_train_begin(logs)
-        self._is_training = True
-        self._renews = self._running().needs_renewal
+        self._hardens = self._running().hardens
 
     def _replace(self) -> None:
         live = self._running()
@@ -144,8 +141,8 @@ class QuantizationAwareTraining(LiveSurgery):
         paths = live.quantize(
             self.quantizer, self.learn_scale, self.filters, self._hardening()
         )
-        self._renews = live.needs_renewal
-        self._renew()
+        self._hardens = live.hardens
+        self._harden()
         if self.verbose:
             name = type(self).__name__
             for path in paths:
@@ -167,39 +164,31 @@ class QuantizationAwareTraining(LiveSurgery):
         return step, max(1, remaining // 2)
 
     def _next_step_after(self, step: int) -> int | None:
-        if not self._renews:
+        if not self._hardens:
             return None
         return (step // self.frequency + 1) * self.frequency
 
     def _after_step(self, before: int, after: int) -> None:
         if after // self.frequency > before // self.frequency:
-            self._renew()
-
-    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Evaluates with the levels that are nearest now."""
-        if self._is_training:
-            self._renew()
+            self._harden()
 
     def on_epoch_end(
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         """Logs `bits` and `quantization_snr_db`."""
-        self._renew()
+        self._harden()
         super().on_epoch_end(epoch, logs)
 
-    def _renew(self) -> None:
-        if self._renews:
-            self._running().renew(self._step())
+    def _harden(self) -> None:
+        if self._hardens:
+            self._running().harden(self._step())
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Turns the layers into quantized ones, if they are to be."""
         super().on_train_end(logs)
-        self._is_training = False
         if self.freeze and self.live is not None and self.live.is_done:
             self._restore_best_weights()
             self.live.freeze()
-        elif self._renews and self.live is not None:
-            self.live.renew()
 
     def _restore_best_weights(self) -> None:
         """Does what callbacks behind this one are about to do in vain.

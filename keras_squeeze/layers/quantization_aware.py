@@ -211,14 +211,6 @@ class QuantizationAware(keras.layers.Layer):
         """
         return self.trained_kernel(name).tensor()
 
-    def renew_entries(self) -> None:
-        """Looks anew for the nearest level of each weight, in codebooks.
-
-        Uniform grids need it not: their weights are rounded in every step.
-        """
-        for name in self.layouts:
-            self.trained_kernel(name).renew()
-
     def assign_hardness(self, hardness: float) -> None:
         """Says how far weights are drawn to the levels of learned codebooks.
 

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_squeeze.errors import NonFiniteError
+from keras_squeeze.layers.codebook_intervals import places_between
 from keras_squeeze.layers.kernel_layout import KernelLayout
 from keras_squeeze.quantizers import Quantizer
-from keras_squeeze.quantizers.layout import from_canonical, to_canonical
+from keras_squeeze.quantizers.layout import to_canonical
 from keras_squeeze.quantizers.learned_codebook import (
     place_levels,
     without_unused,
 )
-from keras_squeeze.quantizers.nearest_level import nearest_codes
-from keras_squeeze.quantizers.quantized_tensor import codebook_index
+from keras_squeeze.quantizers.nearest_level import nearest_codes, place_codes
 
 Floats = NDArray[np.float32]
 
@@ -58,27 +58,6 @@ def relative_weights(
     return relative
 
 
-def nearest_entries(
-    layout: KernelLayout, weights: Floats, scale: Floats, codebook: Floats
-) -> NDArray[np.uint8]:
-    """The entry of a codebook that is nearest to each weight.
-
-    Args:
-        layout: `KernelLayout`.
-        weights: Array of the kernel's shape.
-        scale: float32 array of shape `(channels, groups)`.
-        codebook: float32 array of shape `(1 or channels, levels)`.
-
-    Returns:
-        uint8 array of the kernel's shape: places in the row of the codebook.
-    """
-    bits = layout.quantizer.bits
-    relative = relative_weights(layout, weights, scale)
-    codes = nearest_codes(relative, codebook, bits)
-    entries = codebook_index(codes, bits).astype(np.uint8)
-    return from_canonical(entries, layout.shape, layout.axis)
-
-
 def codebook_codes(
     quantizer: Quantizer, relative: Floats, codebook: Floats
 ) -> tuple[Floats, NDArray[np.int8]]:
@@ -100,7 +79,11 @@ def codebook_codes(
     rows = [np.unique(row).astype(np.float64) for row in codebook]
     codebook, used = place_levels(rows, bits)
     by_row = relative.reshape(1, -1) if len(codebook) == 1 else relative
-    codes = nearest_codes(by_row, codebook, bits, used)
+    codes = np.empty(by_row.shape, np.int8)
+    for row, values in enumerate(by_row):
+        # As in training, to the bit.
+        place = places_between(values, codebook[row][used[row]])
+        codes[row] = place_codes(bits)[used[row]][place]
     codebook = without_unused(codebook, codes, bits)
     return codebook, codes.reshape(relative.shape)
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from keras_squeeze.layers.kernel_layout import KernelLayout
 from keras_squeeze.layers.quantization_aware_codebook import (
-    levels_at,
     round_significant,
     share_levels,
 )
@@ -22,7 +21,6 @@ from keras_squeeze.layers.quantization_aware_codes import (
     check_finite,
     codebook_codes,
     grid_limits,
-    nearest_entries,
     relative_weights,
     uniform_codes,
 )
@@ -31,7 +29,7 @@ from keras_squeeze.layers.quantization_aware_rounding import (
     round_to_fixed_grid,
     round_to_grid,
     round_to_learned_grid,
-    scale_levels,
+    round_to_levels,
 )
 from keras_squeeze.layers.stored_kernel import StoredKernel
 from keras_squeeze.quantizers import QuantizedTensor, Quantizer
@@ -42,6 +40,7 @@ from keras_squeeze.quantizers.layout import (
     group_count,
     to_canonical,
 )
+from keras_squeeze.quantizers.nearest_level import level_cells
 from keras_squeeze.quantizers.scale import round_scale
 
 # Of the levels of a learned codebook, besides the width of a code.
@@ -68,8 +67,9 @@ class TrainedKernel:
     """A kernel that is rounded to a grid wherever it is read.
 
     Uniform grids have a step for each scale of the quantizer: `scale` times
-    `exp(log_step)`. With a codebook each weight has a place in it
-    (`entries`), which is looked for anew by `renew`, not in every step.
+    `exp(log_step)`. Levels of a learned codebook are held in units of the
+    kernel's spread: optimizers such as Adam, which move every variable by
+    about the learning rate, would throw small ones off their places.
 
     Args:
         layout: `KernelLayout` in the kernel's own order of axes.
@@ -103,8 +103,6 @@ class TrainedKernel:
         parts = {"scale": Part(scales, "float32")}
         if quantizer.affine:
             parts["zero_point"] = Part(scales, "int16")
-        if self.has_codebook:
-            parts["entries"] = Part(layout.shape, "uint8")
         if quantizer.learns_codebook:
             shape = (quantizer.codebook_rows(channels), 2**quantizer.bits)
             parts["codebook"] = Part(shape, "float32", self.learns)
@@ -133,17 +131,15 @@ class TrainedKernel:
         scale = tensor.scale if bits == 1 else without_zeros(tensor.scale)
         codebook = tensor.codebook
         if codebook is not None and self._levels_hold_scales(len(codebook)):
-            codebook, scale = codebook * tensor.scale, np.ones_like(scale)
+            unit = level_unit(weights)
+            codebook = codebook * tensor.scale / unit
+            scale = np.full_like(scale, unit)
         given: dict[str, Any] = {
             "scale": scale,
             "zero_point": tensor.zero_point,
             "codebook": codebook,
             "hardness": np.float32(1),
         }
-        if codebook is not None:
-            given["entries"] = nearest_entries(
-                self.layout, weights, scale, codebook
-            )
         return {
             name: np.zeros(part.shape, part.dtype)
             if given.get(name) is None
@@ -174,22 +170,17 @@ class TrainedKernel:
         weights = to_array(self.variable)
         scale = without_zeros(self._spanning_scale(weights))
         given: dict[str, Any] = {"scale": scale, "hardness": np.float32(1)}
-        if self.has_codebook:
+        if self.quantizer.learns_codebook:
             codebook = self._spanning_codebook(scale)
             if self._levels_hold_scales(len(codebook)):
-                given["scale"] = np.ones_like(scale)
+                given["scale"] = np.full_like(scale, level_unit(weights))
+                codebook = codebook / given["scale"]
             given["codebook"] = codebook
-        if part == "entries":
-            return nearest_entries(
-                self.layout, weights, given["scale"], given["codebook"]
-            )
         return given.get(part, np.zeros(spec.shape, spec.dtype))
 
     def _spanning_codebook(
         self, scale: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        if not self.quantizer.learns_codebook:
-            return self.codebook()
         rows, levels = self.specs()["codebook"].shape
         # Equal intervals, with zero at the code 0.
         even = np.linspace(-1, 1, levels + 1, dtype=np.float32)[None, :-1]
@@ -259,23 +250,26 @@ class TrainedKernel:
         return round_to_learned_grid(weights, scale, log, *grid, slope)
 
     def _fixed(self, weights: Any) -> Any:
-        codebook = self.codebook()
-        levels = levels_at(self._places(), ops.convert_to_tensor(codebook))
-        limits = float(codebook.min()), float(codebook.max())
+        levels, thresholds = level_cells(
+            self.codebook()[0], self.quantizer.bits
+        )
         step = self.per_value(self.step())
-        return scale_levels(weights, step, levels, limits)
+        return round_to_levels(weights, step, levels, thresholds)
 
     def _shared(self, weights: Any) -> Any:
-        codebook = self.parts["codebook"]
-        count = self.layout.count / math.prod(codebook.shape)
-        scale = None
+        codebook, layout = self.parts["codebook"], self.layout
+        count = layout.count / math.prod(codebook.shape)
+        scale, unit = None, as_float32(self.parts["scale"])
         if not self._levels_hold_scales(codebook.shape[0]):
-            scale = self.per_value(as_float32(self.parts["scale"]))
+            scale, unit = self.per_value(unit), 1.0
+        one = codebook.shape[0] == 1
+        sizes = enumerate(layout.shape)
         return share_levels(
             weights,
             scale,
-            self._places(),
             as_float32(codebook),
+            tuple(1 if one or i not in layout.axis else n for i, n in sizes),
+            unit,
             as_float32(self.parts["hardness"]),
             _LEVEL_DIGITS + self.quantizer.bits,
             1 / math.sqrt(max(1.0, count)),
@@ -290,16 +284,6 @@ class TrainedKernel:
         zero = self.per_value(zero)
         return low - zero, high - zero
 
-    def _places(self) -> Any:
-        """The place of each weight's level in the flattened codebook."""
-        places = ops.cast(self.parts["entries"], "int32")
-        codebook = self.parts.get("codebook")
-        if codebook is None or codebook.shape[0] == 1:
-            return places
-        rows, size = codebook.shape
-        first = np.arange(rows, dtype="int32")[:, None] * size
-        return places + self.per_value(ops.convert_to_tensor(first))
-
     def per_value(self, scales: Any) -> Any:
         """Scales in a shape that broadcasts against the kernel.
 
@@ -311,18 +295,6 @@ class TrainedKernel:
         """
         name = self.layout.variable_name("scale")
         return StoredKernel(self.layout, {name: scales}).scale()
-
-    def renew(self) -> None:
-        """Looks for the nearest level of each weight, in a codebook."""
-        if "entries" not in self.parts:
-            return
-        entries = nearest_entries(
-            self.layout,
-            to_array(self.variable),
-            to_array(self.step()),
-            self.codebook(),
-        )
-        self.parts["entries"].assign(entries)
 
     def codebook(self) -> NDArray[np.float32]:
         """The levels as they are used now, rows of an array."""
@@ -384,6 +356,13 @@ def to_array(value: Any) -> NDArray[Any]:
     with AutocastScope(None):
         array = np.asarray(ops.convert_to_numpy(value))
     return array
+
+
+def level_unit(weights: NDArray[Any]) -> np.float32:
+    """The power of two next to the root mean square of weights."""
+    mean = float(np.mean(np.square(weights.astype(np.float64))))
+    exponent = round(math.log2(mean) / 2) if 0 < mean < math.inf else 0
+    return np.float32(2.0 ** max(-100, min(100, exponent)))
 
 
 def without_zeros(scale: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -7,10 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
+from keras_squeeze.layers.codebook_intervals import look_up
 from keras_squeeze.layers.fused_operations import fused
-from keras_squeeze.layers.quantization_aware_codebook import round_significant
+from keras_squeeze.layers.quantization_aware_codebook import (
+    positive,
+    round_significant,
+)
 
 # Of a step, as `quantizers.scale.round_scale` leaves them.
 _SIGNIFICANT_BITS = 8
@@ -44,7 +50,7 @@ def learned_step(
 
         def gradient(*upstreams: Any, upstream: Any = None) -> Any:
             received = upstreams[0] if upstream is None else upstream
-            return received * gradient_scale / _positive(steps)
+            return received * gradient_scale / positive(steps)
 
         return steps, gradient
 
@@ -178,24 +184,41 @@ def levels_of_grid(inside: Any, low: Any, high: Any, bits: int) -> Any:
     return ops.round(inside)
 
 
-def scale_levels(weights: Any, step: Any, levels: Any, limits: Any) -> Any:
-    """Weights become given levels times a step; gradients pass as above.
+def round_to_levels(
+    weights: Any,
+    step: Any,
+    levels: NDArray[np.float32],
+    thresholds: NDArray[np.float32],
+) -> Any:
+    """Rounds weights to levels times a step; gradients pass as above.
 
     Args:
         weights: float32 tensor.
         step: float32 tensor that broadcasts against `weights`.
-        levels: float32 tensor of the shape of `weights`.
-        limits: Pair of floats: the lowest level there is and the highest.
+        levels: float32 array of shape `(n,)`, ascending.
+        thresholds: float32 array of shape `(n - 1,)`: above each of them the
+            next level begins, in units of the step.
 
     Returns:
         float32 tensor of the shape of `weights`.
     """
+    forward = fused(_round_to_levels, math.prod(weights.shape))
+    limits = float(levels[0]), float(levels[-1])
+    shape = (-1,) + (1,) * len(weights.shape)
+    tables = levels.reshape(shape), thresholds.reshape(shape)
 
-    def scaled(weights: Any, step: Any) -> Any:
-        values = levels * step
+    def rounded(weights: Any, step: Any) -> Any:
+        values = forward(weights, step, *map(ops.convert_to_tensor, tables))
         return values, _gradient_of(weights, step, values, *limits)
 
-    return ops.custom_gradient(scaled)(weights, step)
+    return ops.custom_gradient(rounded)(weights, step)
+
+
+def _round_to_levels(
+    weights: Any, step: Any, levels: Any, thresholds: Any
+) -> Any:
+    relative = weights / positive(step)
+    return look_up(relative, thresholds, levels)[0] * step
 
 
 def clip(values: Any, low: Any, high: Any) -> Any:
@@ -220,7 +243,7 @@ def clip(values: Any, low: Any, high: Any) -> Any:
 
 
 def _round(weights: Any, step: Any, low: Any, high: Any, bits: int) -> Any:
-    inside = clip(weights / _positive(step), low, high)
+    inside = clip(weights / positive(step), low, high)
     return levels_of_grid(inside, low, high, bits) * step
 
 
@@ -243,13 +266,13 @@ def _pass_back(
 ) -> Any:
     passed = _pass_inside(received, weights, step, low, high)
     errors = received * values - passed * weights
-    return passed, _sum_to_shape(errors, step.shape) / _positive(step)
+    return passed, _sum_to_shape(errors, step.shape) / positive(step)
 
 
 def _pass_inside(
     received: Any, weights: Any, step: Any, low: Any, high: Any
 ) -> Any:
-    relative = weights / _positive(step)
+    relative = weights / positive(step)
     is_inside = ops.logical_and(relative >= low, relative <= high)
     return ops.where(is_inside, received, 0.0)
 
@@ -271,7 +294,7 @@ def _pass_to_both(
 ) -> Any:
     step = _grown(initial, log_step)
     passed, slope = _pass_back(received, weights, step, values, low, high)
-    return passed, slope / _positive(step)
+    return passed, slope / positive(step)
 
 
 def _sum_to_shape(values: Any, shape: Any) -> Any:
@@ -279,7 +302,3 @@ def _sum_to_shape(values: Any, shape: Any) -> Any:
     pairs = enumerate(zip(values.shape, shape, strict=True))
     axes = tuple(i for i, (full, size) in pairs if full != size)
     return ops.sum(values, axis=axes, keepdims=True) if axes else values
-
-
-def _positive(steps: Any) -> Any:
-    return ops.where(steps > 0, steps, ops.ones_like(steps))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_squeeze.errors import SqueezeError
+from keras_squeeze.quantizers.quantized_tensor import codebook_index
 
 # A slice of this many values and its temporaries stays small.
 _SLICE_VALUES = 1 << 18
@@ -76,6 +77,32 @@ def _cells(
     # A value on a threshold falls into the cell below it.
     below = np.nextafter(middle, -np.inf)
     return np.where(middle > 0, middle, below), codes[order][first]
+
+
+def level_cells(
+    levels: NDArray[np.float32], bits: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The cells that `nearest_codes` puts float32 values into.
+
+    Args:
+        levels: float32 array of shape `(2 ** bits,)`.
+        bits: Integer from 1 to 8.
+
+    Returns:
+        Pair of float32 arrays: `n` distinct levels in ascending order, and
+        `n - 1` thresholds: a float32 value above a threshold belongs to one
+        of the levels above it, as `nearest_codes` says.
+
+    Example:
+    >>> level_cells(np.array([0.0, -1.0, 0.0, 3.0], "float32"), bits=2)[1]
+    array([-0.50000006,  1.5       ], dtype=float32)
+    """
+    exact, codes = _cells(levels, bits, None)
+    thresholds = exact.astype(np.float32)
+    above = thresholds.astype(np.float64) > exact
+    below = np.nextafter(thresholds, np.float32(-np.inf))
+    places = codebook_index(codes, bits)
+    return levels[places], np.where(above, below, thresholds)
 
 
 def place_codes(bits: int) -> NDArray[np.int8]:

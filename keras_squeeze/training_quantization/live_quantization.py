@@ -169,28 +169,22 @@ class LiveQuantization(LiveStructure):
         self.is_done = False
         return [path for path, _ in layers]
 
-    def renew(self, step: int | None = None) -> None:
-        """Looks anew for the levels of weights, and hardens codebooks.
+    def harden(self, step: int) -> None:
+        """Draws weights further to the levels of learned codebooks.
 
         Args:
-            step: Optional integer. The step of the training. Defaults to
-                `None`: codebooks stay as hard as they are.
+            step: Integer. The step of the training.
         """
         for _, layer, entry in self._layers():
-            if step is not None and "hardening" in entry:
+            if "hardening" in entry:
                 begin, steps = entry["hardening"]
                 hardness = (step - begin) / steps if steps else 1.0
                 layer.assign_hardness(min(1.0, max(0.0, hardness)))
-            layer.renew_entries()
 
     @property
-    def needs_renewal(self) -> bool:
-        """Whether there are codebooks, whose places are looked for anew."""
-        return any(
-            layer.trained_kernel(name).has_codebook
-            for _, layer, _ in self._layers()
-            for name in layer.layouts
-        )
+    def hardens(self) -> bool:
+        """Whether there are codebooks that become hard in steps."""
+        return any("hardening" in entry for _, _, entry in self._layers())
 
     def figures(self, filters: Filters = None) -> dict[str, float]:
         """How many bits a weight has, and how near its grid it is.
