@@ -4,7 +4,9 @@ Models that are trained already lose bits in three ways: by rounding, by
 `method="auto"` with a few hundred unlabelled training inputs, and with single
 units. `--method` names units in place of `"auto"`, which tries several and
 takes that much longer. With `--ends` the first and the last layer keep 8 bits.
-`same` is the share of test inputs with the class of the float model, `snr` the
+With `--ablation` every unit is used alone once and left out once, all on the
+same inputs and vectors; the line above the table says how many. `same` is the
+share of test inputs with the class of the float model, `snr` the
 signal-to-noise ratio of the outputs on test data in decibels.
 
     python benchmarks/calibration.py MODEL [MODEL ...] [--folder FOLDER]
@@ -31,21 +33,21 @@ import numpy as np
 from cifar10_pruning import DEFAULT_FOLDER, load_data
 
 import keras_squeeze as ks
+from keras_squeeze.calibration.calibrating import UNITS
+from keras_squeeze.calibration.paired_statistics import (
+    ENOUGH_VECTORS,
+    VECTORS_AN_INPUT,
+)
 from keras_squeeze.surgery import find_kernels
 
-#: Each line adds a unit to the one above, or leaves one out.
+#: Rounding, each unit alone, all of them, and all but one.
 ABLATION = {
-    "reconstruct": ["reconstruct"],
-    "correct_bias": ["correct_bias"],
-    "reestimate_batch_norm": ["reestimate_batch_norm"],
-    "fold_batch_norm": ["fold_batch_norm"],
-    "+ equalize": ["fold_batch_norm", "equalize"],
-    "+ activation_scaling": ["fold_batch_norm", "activation_scaling"],
-    "reconstruct + correct_bias": ["reconstruct", "correct_bias"],
-    "reconstruct + reestimate": ["reconstruct", "reestimate_batch_norm"],
-    "fold + reconstruct + correct": [
-        *("fold_batch_norm", "reconstruct", "correct_bias"),
-    ],
+    **{unit: [unit] for unit in UNITS},
+    "all": list(UNITS),
+    **{
+        f"all but {left}": [unit for unit in UNITS if unit != left]
+        for left in UNITS
+    },
 }
 
 
@@ -165,7 +167,12 @@ def main() -> None:
             arguments.samples,
             arguments.tests,
         )
-        print(f"\n{name}, {case.model.count_params():,} parameters")
+        print(
+            f"\n{name}, {case.model.count_params():,} parameters, "
+            f"{len(case.calibration)} calibration inputs, of each kernel "
+            f"{ENOUGH_VECTORS:,} vectors or {VECTORS_AN_INPUT} an input, "
+            f"{len(case.test)} test inputs"
+        )
         line("float", case.figures(case.model), 0.0)
         for bits in arguments.bits:
             run(case, bits, "round", method="round")

@@ -14,6 +14,7 @@ from keras_squeeze.calibration.paired_statistics import (
     aligned_matrix,
 )
 from keras_squeeze.calibration.samples import sample_batches
+from keras_squeeze.calibration.workplace import workplace
 from keras_squeeze.errors import NonFiniteError, SqueezeError
 from keras_squeeze.surgery import copy_model, find_kernels
 from tests import models
@@ -57,10 +58,10 @@ def run(model, x, bits=3, **units):
     work = copy_model(model)
     quantizer = quantizers.get("mse", bits=bits)
     chosen = {kernel.path: quantizer for kernel in find_kernels(work)}
-    tensors, lane, twin = quantize_layerwise(
-        work, model, sample_batches(model, x), chosen, LayerUnits(**units)
+    found = quantize_layerwise(
+        work, sample_batches(model, x), chosen, LayerUnits(**units)
     )
-    return work, tensors, output_snr_db(lane.outputs(), twin.outputs())
+    return work, found.tensors, output_snr_db(found.outputs, found.wanted)
 
 
 @pytest.mark.parametrize("kind", ["functional", "nested", "subclassed"])
@@ -165,16 +166,18 @@ def test_auto_keeps_what_helps_and_says_so():
     quantizer = quantizers.get("mse", bits=3)
     chosen = {kernel.path: quantizer for kernel in find_kernels(model)}
     batches = sample_batches(model, x)
-    found = calibrate(model, batches, chosen, None, lambda work: {"figure": 1})
+    found = calibrate(
+        workplace(model), batches, chosen, None, lambda work: {"figure": 1}
+    )
     steps = [
         found.figures[f"output_snr_db_{u}"] for u in ("round", *found.units)
     ]
     assert "reconstruct" in found.units
     assert found.figures["output_snr_db"] == max(steps)
     assert found.figures["figure_round"] == 1
-    ratio = output_snr_db(
-        [[found.model(b)] for b in batches], [[model(b)] for b in batches]
-    )
+    with found.state.shown() as work:
+        outputs = [[work(batch)] for batch in batches]
+    ratio = output_snr_db(outputs, [[model(batch)] for batch in batches])
     assert ratio == pytest.approx(found.figures["output_snr_db"], abs=0.01)
 
 

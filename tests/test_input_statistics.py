@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_squeeze.calibration.calibrated_kernels import calibrated_kernels
 from keras_squeeze.calibration.input_statistics import input_statistics
-from keras_squeeze.calibration.kernel_listener import calibrated_kernels
 from keras_squeeze.errors import (
     NoKernelMatchedError,
     NonFiniteError,

@@ -152,6 +152,24 @@ def test_factors_are_rated():
     assert all(isinstance(f, QuantizedKernel) for f in hidden.factors)
 
 
+def test_each_channel_learns_a_step_of_its_own(tmp_path):
+    model = small_model(units=32)
+    penalty = RatePenalty(weight=0.3, granularity="per_channel")
+    history = fit(model, [penalty], epochs=2, batch_size=32)
+    for layer, channels in zip(model.layers, (32, 4), strict=True):
+        scale = layer.quantized_kernel().scale
+        assert scale.shape == (channels, 1)
+        assert len(np.unique(scale)) > channels // 2
+    path = tmp_path / "model.h5"
+    ks.export(model, path)
+    assert path.stat().st_size == pytest.approx(
+        history["rate_bytes"][-1], rel=0.05
+    )
+    np.testing.assert_array_equal(
+        ks.load_model(path).predict(X, verbose=0), model.predict(X, verbose=0)
+    )
+
+
 def test_only_what_filters_match():
     model = small_model()
     fit(model, [RatePenalty(weight=0.1, filters="hidden")], epochs=1)

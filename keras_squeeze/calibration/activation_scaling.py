@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,9 +21,10 @@ from keras_squeeze.calibration.channels import (
 )
 from keras_squeeze.calibration.input_statistics import (
     InputStatistics,
-    input_statistics,
+    statistics_of,
 )
 from keras_squeeze.calibration.kernel_matrix import kernel_matrix
+from keras_squeeze.calibration.samples import sample_batches
 from keras_squeeze.quantizers import Quantizer
 from keras_squeeze.surgery.kernel_quantization import channel_axis
 from keras_squeeze.surgery.layer_tree import Kernel, find_kernels, to_numpy
@@ -71,9 +71,9 @@ def scale_activations(
     wanted = {id(k.layer) for _, ks in links.values() for k in ks}
     if not wanted:
         return 0
-    statistics = input_statistics(
-        model, _joined(data), lambda layer: id(layer) in wanted
-    )
+    batches = data if isinstance(data, list) else sample_batches(model, data)
+    found = [k for k in by_variable.values() if id(k.layer) in wanted]
+    statistics = statistics_of(model, batches, found)
     count = 0
     for link, kernels in links.values():
         factors = _best_factors(link, kernels, statistics, quantizers)
@@ -81,15 +81,6 @@ def scale_activations(
             link.rescale(factors)
             count += 1
     return count
-
-
-def _joined(data: Any) -> Any:
-    """Batches as one structure of arrays; other data as it is."""
-    if not isinstance(data, list) or not data:
-        return data
-    return keras.tree.map_structure(
-        lambda *parts: np.concatenate([np.asarray(p) for p in parts]), *data
-    )
 
 
 def _kernels_of(

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_squeeze.calibration.call_masks import unmasked
+from keras_squeeze.calibration.layer_calls import Call
 from keras_squeeze.surgery.layer_tree import to_numpy
 
 # A channel that hardly varies says nothing about a factor.
@@ -27,25 +29,19 @@ def is_batch_norm(layer: Any) -> bool:
 
 
 def channel_moments(
-    tensors: list[Any], axis: int
+    calls: list[Call], axis: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and variance of each channel over all batches and positions.
+    """Mean and variance of each channel over all positions, less the masked.
 
     Args:
-        tensors: List of tensors of the same rank.
+        calls: List of `Call`, with inputs of the same rank.
         axis: Integer. The axis of the channels.
 
     Returns:
         Pair of float64 arrays of shape `(channels,)`.
     """
-    rows = [
-        np.moveaxis(
-            np.asarray(keras.ops.convert_to_numpy(tensor), np.float32), axis, 0
-        )
-        for tensor in tensors
-    ]
-    flat = [array.reshape(len(array), -1) for array in rows]
-    count = sum(array.shape[1] for array in flat)
+    flat = [_channels(call, axis) for call in calls]
+    count = max(1, sum(array.shape[1] for array in flat))
     mean = sum(array.sum(1, dtype=np.float64) for array in flat) / count
     squares = sum(
         np.square(array - mean[:, None]).sum(1, dtype=np.float64)
@@ -54,8 +50,17 @@ def channel_moments(
     return np.asarray(mean), np.asarray(squares / count)
 
 
+def _channels(call: Call, axis: int) -> NDArray[np.float32]:
+    """The inputs of a call, of shape `(channels, positions)`."""
+    tensor = keras.ops.cast(call.inputs, "float32")
+    array = np.asarray(keras.ops.convert_to_numpy(tensor))
+    behind = array.ndim - axis % array.ndim
+    moved = np.moveaxis(unmasked(array, call.mask, behind), -behind, 0)
+    return moved.reshape(len(moved), -1)
+
+
 def reestimate_moments(
-    layer: Any, inputs: list[Any], twin_inputs: list[Any]
+    layer: Any, calls: list[Call], twin_calls: list[Call]
 ) -> None:
     """Moves a batch normalization along with its inputs, in place.
 
@@ -65,15 +70,15 @@ def reestimate_moments(
 
     Args:
         layer: A `BatchNormalization` layer with the twin's moving statistics.
-        inputs: List of tensors, what it is called with.
-        twin_inputs: List of tensors, what the twin's layer is called with.
+        calls: List of `Call` of the layer.
+        twin_calls: List of `Call` of the twin's.
 
     References:
         - Hubara et al., 2020, Improving post training neural quantization
           (batch normalization tuning): https://arxiv.org/abs/2006.10518
     """
-    mean, variance = channel_moments(inputs, layer.axis)
-    twin_mean, twin_variance = channel_moments(twin_inputs, layer.axis)
+    mean, variance = channel_moments(calls, layer.axis)
+    twin_mean, twin_variance = channel_moments(twin_calls, layer.axis)
     old_mean = to_numpy(layer.moving_mean).astype(np.float64)
     old_variance = to_numpy(layer.moving_variance) + float(layer.epsilon)
     varies = np.minimum(variance, twin_variance) > _LEAST_SHARE * old_variance

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 
 from keras_squeeze.calibration.output_error import output_snr_db
+from keras_squeeze.calibration.workplace import workplace
 from keras_squeeze.quantizers import Quantizer
 from keras_squeeze.quantizers.mixed_bits import choose_bits
-from keras_squeeze.surgery.copying import replicate
 from keras_squeeze.surgery.kernel_quantization import encode_kernel
 from keras_squeeze.surgery.layer_tree import find_kernels, to_numpy
 
@@ -27,6 +27,7 @@ def layer_bits(
     quantizers: Mapping[str, Quantizer],
     average_bits: float,
     batches: list[Any] | None,
+    inplace: bool = False,
 ) -> dict[str, int]:
     """Chooses bits so that the error of the model's outputs is small.
 
@@ -35,12 +36,14 @@ def layer_bits(
     layer alone is quantized; else all layers count alike.
 
     Args:
-        model: A built `keras.Model`, not changed.
+        model: A built `keras.Model`, as before afterwards.
         layers: Mapping of a layer's path to the paths of its kernels.
         quantizers: Mapping of a layer's path to a `Quantizer`, of any number
             of bits.
         average_bits: Float. The mean over all weights, not to exceed.
         batches: Optional list of batches of inputs.
+        inplace: Boolean. Whether the model itself may be tried on if it cannot
+            be copied. Defaults to `False`.
 
     Returns:
         Dictionary of a layer's path to an integer from 1 to 8.
@@ -59,7 +62,8 @@ def layer_bits(
             errors[row, column] = max(_error(k, quantizer) for k in chosen)
         sizes.append(sum(int(np.prod(k.variable.shape)) for k in chosen))
     if batches is not None:
-        errors *= _weights(model, layers, quantizers, batches, errors)
+        with workplace(model, inplace).opened() as work:
+            errors *= _weights(work, layers, quantizers, batches, errors)
     found = choose_bits(errors, sizes, average_bits, CHOICES)
     return dict(zip(layers, found, strict=True))
 
@@ -88,14 +92,13 @@ def _error(kernel: Any, quantizer: Quantizer) -> float:
 
 
 def _weights(
-    model: Any,
+    work: Any,
     layers: Mapping[str, Sequence[str]],
     quantizers: Mapping[str, Quantizer],
     batches: list[Any],
     errors: np.ndarray,
 ) -> np.ndarray:
     """What the outputs lose for each unit of a layer's own error."""
-    work = replicate(model)
     kernels = {kernel.path: kernel for kernel in find_kernels(work)}
     probe = batches[:_PROBE_BATCHES]
     wanted = _outputs(work, probe)

@@ -26,9 +26,9 @@ from keras_squeeze.calibration.equalization import equalize
 from keras_squeeze.calibration.layer_graph import LayerGraph
 from keras_squeeze.calibration.layerwise import LayerUnits, quantize_layerwise
 from keras_squeeze.calibration.output_error import output_snr_db
+from keras_squeeze.calibration.workplace import ModelState, Workplace
 from keras_squeeze.errors import SqueezeError
 from keras_squeeze.quantizers import QuantizedTensor, Quantizer
-from keras_squeeze.surgery.copying import replicate
 from keras_squeeze.surgery.kernel_quantization import encode_kernel
 from keras_squeeze.surgery.layer_tree import (
     find_kernels,
@@ -68,7 +68,8 @@ class Calibrated:
     """A model whose kernels have the values of codes, and these codes.
 
     Args:
-        model: `keras.Model`, a changed copy with floating-point kernels.
+        state: `ModelState`, a model with floating-point kernels; `None` if
+            nothing but kernels is to change.
         tensors: Dictionary of a kernel's path to its `QuantizedTensor`.
         originals: Dictionary of a kernel's path to its value before.
         units: Tuple of the names of the units that were used.
@@ -77,7 +78,7 @@ class Calibrated:
             says of it.
     """
 
-    model: Any
+    state: ModelState | None
     tensors: dict[str, QuantizedTensor]
     originals: dict[str, NDArray[Any]]
     units: tuple[str, ...]
@@ -118,16 +119,16 @@ def check_method(method: Any, calibrated: bool) -> tuple[str, ...] | None:
 
 
 def calibrate(
-    model: Any,
+    place: Workplace,
     batches: list[Any],
     quantizers: Mapping[str, Quantizer],
     units: tuple[str, ...] | None,
     measure: Measure,
 ) -> Calibrated:
-    """Quantizes a copy of a model, for the least error of its outputs.
+    """Quantizes a model, for the least error of its outputs.
 
     Args:
-        model: A built `keras.Model`, not changed.
+        place: `Workplace` of the model, which is as before afterwards.
         batches: List of batches of inputs.
         quantizers: Mapping of a kernel's path to its `Quantizer`.
         units: Tuple of names of units; `None` adds one after the other and
@@ -141,14 +142,14 @@ def calibrate(
     best = None
     if units is None:
         few = _few(batches)
-        best, figures = _best_attempt(model, few, quantizers, measure)
+        best, figures = _best_attempt(place, few, quantizers, measure)
         units = best.units
         best = best if len(few) == len(batches) else None
     if best is None:
-        best = _attempt(model, batches, quantizers, units)
+        best = _attempt(place, batches, quantizers, units)
     figures["output_snr_db"] = best.snr_db
     return Calibrated(
-        best.model, best.tensors, best.originals, best.units, figures
+        best.state, best.tensors, best.originals, best.units, figures
     )
 
 
@@ -168,7 +169,7 @@ def _applies(unit: str, model: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Attempt:
-    model: Any
+    state: ModelState
     tensors: dict[str, QuantizedTensor]
     originals: dict[str, NDArray[Any]]
     units: tuple[str, ...]
@@ -186,19 +187,21 @@ def _few(batches: list[Any]) -> list[Any]:
 
 
 def _best_attempt(
-    model: Any,
+    place: Workplace,
     batches: list[Any],
     quantizers: Mapping[str, Quantizer],
     measure: Measure,
 ) -> tuple[_Attempt, dict[str, float]]:
     """Adds one unit after the other, and keeps those that help."""
-    best = _attempt(model, batches, quantizers, ())
+    best = _attempt(place, batches, quantizers, ())
     figures = _figures(best, "round", measure)
     for unit in _TRIED:
-        if not _applies(unit, best.model):
+        with best.state.shown() as model:
+            applies = _applies(unit, model)
+        if not applies:
             continue
         units = tuple(n for n in UNITS if n in best.units or n == unit)
-        found = _attempt(model, batches, quantizers, units)
+        found = _attempt(place, batches, quantizers, units)
         if found.snr_db > best.snr_db:
             best = found
             figures |= _figures(best, unit, measure)
@@ -208,39 +211,35 @@ def _best_attempt(
 def _figures(
     attempt: _Attempt, step: str, measure: Measure
 ) -> dict[str, float]:
+    with attempt.state.shown() as model:
+        further = measure(model)
     return {
         f"output_snr_db_{step}": attempt.snr_db,
-        **{f"{k}_{step}": v for k, v in measure(attempt.model).items()},
+        **{f"{name}_{step}": value for name, value in further.items()},
     }
 
 
 def _attempt(
-    model: Any,
+    place: Workplace,
     batches: list[Any],
     quantizers: Mapping[str, Quantizer],
     units: tuple[str, ...],
 ) -> _Attempt:
-    work = replicate(model)
-    rebuild(work, units, batches, quantizers)
-    twin = replicate(work)
-    tensors, lane, twin_lane = quantize_layerwise(
-        work,
-        twin,
-        batches,
-        quantizers,
-        LayerUnits(
-            reconstruct="reconstruct" in units,
-            correct_bias="correct_bias" in units,
-            reestimate_batch_norm="reestimate_batch_norm" in units,
-        ),
-    )
-    ratio = output_snr_db(lane.outputs(), twin_lane.outputs())
-    originals = {
-        kernel.path: to_numpy(kernel.variable)
-        for kernel in find_kernels(twin)
-        if kernel.path in tensors
-    }
-    return _Attempt(work, tensors, originals, units, ratio)
+    with place.opened() as work:
+        rebuild(work, units, batches, quantizers)
+        found = quantize_layerwise(
+            work,
+            batches,
+            quantizers,
+            LayerUnits(
+                reconstruct="reconstruct" in units,
+                correct_bias="correct_bias" in units,
+                reestimate_batch_norm="reestimate_batch_norm" in units,
+            ),
+        )
+        state = place.state(work)
+    ratio = output_snr_db(found.outputs, found.wanted)
+    return _Attempt(state, found.tensors, found.originals, units, ratio)
 
 
 def rebuild(
@@ -266,15 +265,15 @@ def rebuild(
 
 
 def calibrate_data_free(
-    model: Any,
+    place: Workplace,
     quantizers: Mapping[str, Quantizer],
     units: tuple[str, ...],
     measure: Measure,
 ) -> Calibrated:
-    """Quantizes a copy of a model with the units that need no data.
+    """Quantizes a model with the units that need no data.
 
     Args:
-        model: A built `keras.Model`, not changed.
+        place: `Workplace` of the model, which is as before afterwards.
         quantizers: Mapping of a kernel's path to its `Quantizer`.
         units: Tuple of names of `DATA_FREE_UNITS`.
         measure: Callable that takes a model and returns further figures.
@@ -282,21 +281,24 @@ def calibrate_data_free(
     Returns:
         `Calibrated`.
     """
-    work = replicate(model)
-    expected = expected_inputs(work)
-    if "fold_batch_norm" in units:
-        fold_batch_norm(work)
-    if "equalize" in units:
-        _divide(expected, equalize(work))
-    kernels = [k for k in find_kernels(work) if k.path in quantizers]
-    originals = {k.path: to_numpy(k.variable).copy() for k in kernels}
-    tensors = {k.path: encode_kernel(k, quantizers[k.path]) for k in kernels}
-    if "correct_bias" in units:
-        correct_bias_data_free(work, originals, tensors, expected)
-    for kernel in kernels:
-        kernel.variable.assign(tensors[kernel.path].dequantize())
-    figures = dict(measure(work))
-    return Calibrated(work, tensors, originals, units, figures)
+    with place.opened() as work:
+        expected = expected_inputs(work)
+        if "fold_batch_norm" in units:
+            fold_batch_norm(work)
+        if "equalize" in units:
+            _divide(expected, equalize(work))
+        kernels = [k for k in find_kernels(work) if k.path in quantizers]
+        originals = {k.path: to_numpy(k.variable).copy() for k in kernels}
+        tensors = {
+            k.path: encode_kernel(k, quantizers[k.path]) for k in kernels
+        }
+        if "correct_bias" in units:
+            correct_bias_data_free(work, originals, tensors, expected)
+        for kernel in kernels:
+            kernel.variable.assign(tensors[kernel.path].dequantize())
+        figures = dict(measure(work))
+        state = place.state(work)
+    return Calibrated(state, tensors, originals, units, figures)
 
 
 def _divide(

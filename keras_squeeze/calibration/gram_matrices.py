@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_squeeze.calibration.calibrated_kernels import calibrated_kernels
 from keras_squeeze.calibration.input_statistics import input_statistics
-from keras_squeeze.calibration.kernel_listener import calibrated_kernels
 from keras_squeeze.calibration.kernel_matrix import kernel_matrix
 from keras_squeeze.surgery.layer_tree import Filters
 
@@ -19,7 +19,8 @@ def gram_matrices(
 
     The Gram matrix of a kernel is the mean of `outer(x, x)` over all vectors
     `x` that it meets: with it, the squared error of a layer's outputs follows
-    from the errors of its weights. The model is run on the data once.
+    from the errors of its weights. The model is run on the data once; positions
+    that Keras masks do not count.
 
     Args:
         model: A built `keras.Model`.

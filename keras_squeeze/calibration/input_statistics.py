@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_squeeze.calibration.calibrated_kernels import calibrated_kernels
+from keras_squeeze.calibration.call_masks import unmasked
 from keras_squeeze.calibration.kernel_inputs import kernel_inputs
-from keras_squeeze.calibration.kernel_listener import (
-    calibrated_kernels,
-    listening,
-)
 from keras_squeeze.calibration.kernel_matrix import (
     kernel_matrix,
     reason_without_matrix,
 )
+from keras_squeeze.calibration.layer_calls import Call, listening
 from keras_squeeze.calibration.samples import sample_batches
 from keras_squeeze.errors import NonFiniteError
 from keras_squeeze.surgery.layer_tree import Filters, Kernel
@@ -74,7 +73,8 @@ def input_statistics(
     """Sums up what the kernels of a model are multiplied with.
 
     The model is run on the data once, eagerly. Kernels of quantized layers
-    are among them, under the same paths.
+    are among them, under the same paths. Positions that Keras masks, as the
+    padding of sequences, do not count.
 
     Args:
         model: A built `keras.Model`.
@@ -99,21 +99,39 @@ def input_statistics(
     >>> [(s.gram.shape, s.mean.tolist()) for s in found.values()]
     [((1, 3, 3), [[1.0, 1.0, 1.0]])]
     """
-    kernels = [
-        kernel
-        for kernel in calibrated_kernels(model, filters)
-        if reason_without_matrix(kernel) is None
-    ]
-    batches = sample_batches(model, data)
-    sums = {kernel.path: _sum_of(kernel) for kernel in kernels}
+    kernels = calibrated_kernels(model, filters)
+    return statistics_of(model, sample_batches(model, data), kernels)
+
+
+def statistics_of(
+    model: Any, batches: Iterable[Any], kernels: Iterable[Kernel]
+) -> dict[str, InputStatistics]:
+    """`input_statistics` of some kernels, on batches that fit the model.
+
+    Args:
+        model: A built `keras.Model`.
+        batches: Iterable of batches of inputs.
+        kernels: Iterable of `Kernel` of the model.
+
+    Returns:
+        Dictionary from the path of a kernel to its `InputStatistics`.
+    """
+    sums: dict[str, _VectorSum | _TokenSum] = {}
+    by_layer: dict[int, list[Kernel]] = {}
+    for kernel in kernels:
+        if reason_without_matrix(kernel) is None:
+            sums[kernel.path] = _sum_of(kernel)
+            by_layer.setdefault(id(kernel.layer), []).append(kernel)
     unusual: list[str] = []
 
-    def add(kernel: Kernel, args: Any, kwargs: Any) -> None:
-        # Nothing is raised inside a call: Keras would word the error anew.
-        if not unusual and not sums[kernel.path].add(kernel, args, kwargs):
-            unusual.append(kernel.path)
+    def add(layer: Any, call: Call) -> None:
+        for kernel in by_layer[id(layer)]:
+            # Nothing is raised inside a call: Keras would word it anew.
+            if not unusual and not sums[kernel.path].add(kernel, call):
+                unusual.append(kernel.path)
 
-    with listening(model, kernels, add):
+    heard = [found[0].layer for found in by_layer.values()]
+    with listening(model, heard, add):
         for batch in batches:
             model(batch, training=False)
             _check(unusual)
@@ -146,11 +164,9 @@ class _VectorSum:
         self._largest = np.zeros((groups, inputs), np.float32)
         self._gram = np.zeros((groups, inputs, inputs)) if with_gram else None
 
-    def add(
-        self, kernel: Kernel, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> bool:
+    def add(self, kernel: Kernel, call: Call) -> bool:
         """Adds the vectors of a call; answers whether they are finite."""
-        for vectors in kernel_inputs(kernel, *args, **kwargs):
+        for vectors in kernel_inputs(kernel, call):
             total = vectors.sum(axis=1, dtype=np.float64)
             if not np.isfinite(total).all():
                 return False
@@ -190,14 +206,15 @@ class _TokenSum:
         self.count = 0
         self._counts = np.zeros(tokens, np.int64)
 
-    def add(
-        self, kernel: Kernel, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> bool:
+    def add(self, kernel: Kernel, call: Call) -> bool:
         """Adds the tokens of a call; a reversed embedding has none."""
-        if kwargs.get("reverse", len(args) > 1 and args[1]):
+        args = call.args
+        if call.keywords.get("reverse", len(args) > 1 and args[1]):
             return True
-        tokens = args[0] if args else kwargs["inputs"]
-        found = np.asarray(keras.ops.convert_to_numpy(tokens)).reshape(-1)
+        tokens = np.asarray(keras.ops.convert_to_numpy(call.inputs))
+        found = unmasked(tokens, call.mask, inner=0).reshape(-1)
+        if kernel.layer.mask_zero:
+            found = found[found != 0]
         within = found[(found >= 0) & (found < len(self._counts))]
         counts = np.bincount(within.astype(np.int64), None, len(self._counts))
         self._counts += counts

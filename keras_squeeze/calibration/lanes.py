@@ -7,9 +7,11 @@ are finished already: one pass through the model serves all of them.
 from __future__ import annotations
 
 import collections
+from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras.src.backend import get_keras_mask, set_keras_mask
 
 from keras_squeeze.calibration.layer_graph import LayerCall, LayerGraph
 
@@ -80,14 +82,15 @@ class Lane:
         Returns:
             List of structures of tensors.
         """
-        layer = call.layer
-        options = {}
-        if getattr(layer, "_call_has_training_arg", False):
-            options = {"training": False}
         return [
-            layer(*args, **{**options, **keywords})
+            _with_masks_kept(self._call, call.layer, args, keywords)
             for args, keywords in self.arguments(call)
         ]
+
+    def _call(self, layer: Any, args: Any, keywords: dict[str, Any]) -> Any:
+        if getattr(layer, "_call_has_training_arg", False):
+            keywords = {"training": False, **keywords}
+        return layer(*args, **keywords)
 
     def run(self, call: LayerCall) -> None:
         """Runs a call; tensors that no later call reads are forgotten.
@@ -95,7 +98,10 @@ class Lane:
         Args:
             call: `LayerCall`.
         """
-        results = self.evaluate(call)
+        results = [
+            self._call(call.layer, args, keywords)
+            for args, keywords in self.arguments(call)
+        ]
         flat = [keras.tree.flatten(result) for result in results]
         if call.node is None:
             self._values[1] = results
@@ -113,3 +119,17 @@ class Lane:
         """What the model returns after all calls: flat tensors a batch."""
         columns = [self._values[key] for key in self._graph.outputs]
         return [keras.tree.flatten(row) for row in zip(*columns, strict=True)]
+
+
+def _with_masks_kept(
+    function: Callable[..., Any], layer: Any, args: Any, keywords: Any
+) -> Any:
+    """Calls a layer; attention takes the masks off what it is given."""
+    tensors = keras.tree.flatten([args, keywords])
+    masks = [(each, get_keras_mask(each)) for each in tensors]
+    try:
+        return function(layer, args, keywords)
+    finally:
+        for tensor, mask in masks:
+            if mask is not None:
+                set_keras_mask(tensor, mask)

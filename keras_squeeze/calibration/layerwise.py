@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,13 @@ from keras_squeeze.calibration.kernel_matrix import (
     reason_without_matrix,
 )
 from keras_squeeze.calibration.lanes import Lane
+from keras_squeeze.calibration.layer_calls import Call, Calls, recording
 from keras_squeeze.calibration.layer_graph import LayerCall, LayerGraph
 from keras_squeeze.calibration.paired_statistics import (
     PairedStatistics,
     aligned_matrix,
 )
-from keras_squeeze.calibration.recording import Calls, recording
+from keras_squeeze.calibration.twin_values import TwinValues
 from keras_squeeze.quantizers import QuantizedTensor, Quantizer
 from keras_squeeze.quantizers.reconstruction import quantize_reconstructing
 from keras_squeeze.surgery.kernel_quantization import (
@@ -70,41 +71,59 @@ class LayerUnits:
     damping: float = 0.01
 
 
+@dataclasses.dataclass(frozen=True)
+class Layerwise:
+    """What has become of the kernels of a model.
+
+    Args:
+        tensors: Dictionary of a kernel's path to its `QuantizedTensor`.
+        originals: Dictionary of a kernel's path to its value before.
+        outputs: List over batches of lists of tensors, what the model returns.
+        wanted: The same of the model as it was.
+    """
+
+    tensors: dict[str, QuantizedTensor]
+    originals: dict[str, NDArray[Any]]
+    outputs: list[list[Any]]
+    wanted: list[list[Any]]
+
+
 def quantize_layerwise(
     model: Any,
-    twin: Any,
     batches: list[Any],
     quantizers: Mapping[str, Quantizer],
     units: LayerUnits,
-) -> tuple[dict[str, QuantizedTensor], Lane, Lane]:
+) -> Layerwise:
     """Quantizes kernels one after the other, in the order they are called.
 
-    Both models run on the data side by side. Kernels keep floating-point
-    variables; their values become those that the codes stand for.
+    The model runs on the data side by side with what it was. Kernels keep
+    floating-point variables; their values become those that the codes stand
+    for.
 
     Args:
         model: A built `keras.Model`, changed in place.
-        twin: A model of the same structure, whose outputs are to be kept.
         batches: List of batches of inputs.
         quantizers: Mapping of a kernel's path to its `Quantizer`.
         units: `LayerUnits`.
 
     Returns:
-        Dictionary of a kernel's path to its `QuantizedTensor`, and the two
-        `Lane`s, which hold the outputs of the models.
+        `Layerwise`.
 
     Raises:
         NonFiniteError: If activations are NaN or infinite; the kernel that
             they meet is named.
     """
-    walk = _Walk(model, twin, quantizers, units)
-    lane, twin_lane = Lane(model, batches), Lane(twin, batches)
+    walk = _Walk(model, quantizers, units)
+    lane, twin_lane = Lane(model, batches), Lane(model, batches)
     for call, twin_call in zip(lane.calls, twin_lane.calls, strict=True):
         walk.prepare(lane, call, twin_lane, twin_call)
         lane.run(call)
-        twin_lane.run(twin_call)
+        with walk.twin.shown(call.layer):
+            twin_lane.run(twin_call)
     walk.finish()
-    return walk.tensors, lane, twin_lane
+    return Layerwise(
+        walk.tensors, walk.originals, lane.outputs(), twin_lane.outputs()
+    )
 
 
 class _Walk:
@@ -113,20 +132,20 @@ class _Walk:
     def __init__(
         self,
         model: Any,
-        twin: Any,
         quantizers: Mapping[str, Quantizer],
         units: LayerUnits,
     ) -> None:
         self.tensors: dict[str, QuantizedTensor] = {}
+        self.originals: dict[str, NDArray[Any]] = {}
+        self.twin = TwinValues()
         self._quantizers = quantizers
         self._units = units
         self._kernels: dict[int, list[Kernel]] = {}
         for kernel in find_kernels(model):
             if kernel.path in quantizers:
                 self._kernels.setdefault(id(kernel.layer), []).append(kernel)
-        self._twins = {k.path: k for k in find_kernels(twin)}
-        pairs = zip(walk_layers(model), walk_layers(twin), strict=True)
-        self._twin_layers = {id(a): b for (_, a), (_, b) in pairs}
+                value = np.array(to_numpy(kernel.variable))
+                self.originals[kernel.path] = value
         self._done: set[int] = set()
         self._normalized = _normalized_layers(model)
 
@@ -142,13 +161,15 @@ class _Walk:
         size = -(-len(layers) // _MAX_PASSES)
         for start in range(0, len(layers), size):
             chunk = layers[start : start + size]
-            twins = [self._twin_layers[id(layer)] for layer in chunk]
             with recording(call.layer, chunk) as seen:
                 lane.evaluate(call)
-            with recording(twin_call.layer, twins) as twin_seen:
+            with (
+                self.twin.shown(call.layer),
+                recording(call.layer, chunk) as twin_seen,
+            ):
                 twin_lane.evaluate(twin_call)
-            for layer, twin in zip(chunk, twins, strict=True):
-                self._settle(layer, seen, twin, twin_seen)
+            for layer in chunk:
+                self._settle(layer, seen, twin_seen)
 
     def finish(self) -> None:
         """Rounds the kernels that no call has met."""
@@ -177,29 +198,32 @@ class _Walk:
         found = {id(layer): layer for layer in layers}
         return [found[key] for key in seen]
 
-    def _settle(
-        self, layer: Any, seen: Calls, twin: Any, twin_seen: Calls
-    ) -> None:
+    def _settle(self, layer: Any, seen: Calls, twin_seen: Calls) -> None:
         self._done.add(id(layer))
-        calls, twin_calls = seen[id(layer)], twin_seen[id(twin)]
+        self.twin.keep(layer)
+        twin_calls = twin_seen[id(layer)]
+        # Both are summed up over the same positions.
+        calls = [
+            dataclasses.replace(call, mask=twin.mask)
+            for call, twin in zip(seen[id(layer)], twin_calls, strict=True)
+        ]
         if id(layer) not in self._kernels:
-            first = [args[0] for args, _ in calls]
-            reestimate_moments(layer, first, [a[0] for a, _ in twin_calls])
+            reestimate_moments(layer, calls, twin_calls)
             return
         for kernel in self._kernels[id(layer)]:
             self._quantize(kernel, calls, twin_calls)
 
-    def _quantize(self, kernel: Kernel, calls: Any, twin_calls: Any) -> None:
-        twin = self._twins[kernel.path]
-        if not self._is_measured(kernel):
+    def _quantize(
+        self, kernel: Kernel, calls: list[Call], twin_calls: list[Call]
+    ) -> None:
+        found = PairedStatistics(kernel.path, len(calls))
+        if self._is_measured(kernel):
+            for pair in zip(calls, twin_calls, strict=True):
+                self._add(kernel, *pair, found)
+        if not found.count:
             self._store(kernel, self._rounded(kernel))
             return
-        found = PairedStatistics(kernel.path, len(calls))
-        for vectors, twin_vectors in zip(
-            _vectors(kernel, calls), _vectors(twin, twin_calls), strict=True
-        ):
-            found.add(vectors, twin_vectors)
-        original = to_numpy(twin.variable).astype(np.float32)
+        original = self.originals[kernel.path].astype(np.float32)
         matrix = kernel_matrix(kernel)
         corrected = self._units.correct_bias and corrects(kernel.layer, matrix)
         # What comes after takes up the mean error.
@@ -213,6 +237,18 @@ class _Walk:
             wanted = mean_outputs(original, found.twin_mean, matrix)
             there = mean_outputs(tensor.dequantize(), found.mean, matrix)
             shift_bias(kernel.layer, wanted - there)
+
+    def _add(
+        self, kernel: Kernel, call: Call, twin: Call, found: PairedStatistics
+    ) -> None:
+        twin_inputs: Iterable[Any] = kernel_inputs(kernel, twin)
+        if kernel.attribute == "pointwise_kernel":
+            # The layer's first kernel makes what the second one reads.
+            with self.twin.shown(kernel.layer):
+                twin_inputs = list(twin_inputs)
+        pairs = zip(kernel_inputs(kernel, call), twin_inputs, strict=True)
+        for vectors, twin_vectors in pairs:
+            found.add(vectors, twin_vectors)
 
     def _is_measured(self, kernel: Kernel) -> bool:
         if not (self._units.reconstruct or self._units.correct_bias):
@@ -280,8 +316,3 @@ def _normalized_layers(model: Any) -> set[int]:
         for call in graph.calls
         if normalization_after(graph, call) is not None
     }
-
-
-def _vectors(kernel: Kernel, calls: Any) -> Iterator[NDArray[np.float32]]:
-    for args, keywords in calls:
-        yield from kernel_inputs(kernel, *args, **keywords)

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_squeeze.calibration.call_masks import Mask, mask_of, unmasked
 from keras_squeeze.errors import NonFiniteError
 
 
@@ -16,7 +17,8 @@ def output_snr_db(outputs: list[Any], wanted: list[Any]) -> float:
 
     Args:
         outputs: List over batches of lists of tensors.
-        wanted: The same of the model whose outputs are to be kept.
+        wanted: The same of the model whose outputs are to be kept. Positions
+            that Keras masks in these do not count.
 
     Returns:
         Float, in decibels; infinity where all outputs are equal.
@@ -29,22 +31,24 @@ def output_snr_db(outputs: list[Any], wanted: list[Any]) -> float:
     20.0
     """
     columns = zip(*outputs, strict=True), zip(*wanted, strict=True)
-    ratios = [
-        _ratio(_flat(found), _flat(exact))
-        for found, exact in zip(*columns, strict=True)
-    ]
+    ratios = []
+    for found, exact in zip(*columns, strict=True):
+        masks = [mask_of(tensor) for tensor in exact]
+        ratios.append(_ratio(_flat(found, masks), _flat(exact, masks)))
     mean = sum(ratios) / max(1, len(ratios))
     return math.inf if mean == 0 else -10 * math.log10(mean)
 
 
-def _flat(tensors: Any) -> np.ndarray:
+def _flat(tensors: Any, masks: list[Mask]) -> np.ndarray:
     arrays = [
-        np.asarray(
-            keras.ops.convert_to_numpy(keras.ops.cast(t, "float32")), np.float64
-        ).reshape(-1)
-        for t in tensors
+        keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))
+        for tensor in tensors
     ]
-    return np.concatenate(arrays)
+    kept = [
+        unmasked(np.asarray(array, np.float64), mask, inner=0).reshape(-1)
+        for array, mask in zip(arrays, masks, strict=True)
+    ]
+    return np.concatenate(kept)
 
 
 def _ratio(found: np.ndarray, exact: np.ndarray) -> float:

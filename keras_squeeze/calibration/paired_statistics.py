@@ -12,8 +12,9 @@ from keras_squeeze.errors import NonFiniteError
 Array = NDArray[np.float64]
 
 #: A convolution meets a vector at every place: so many of them are enough.
-_ENOUGH_VECTORS = 16384
-_VECTORS_AN_INPUT = 64
+ENOUGH_VECTORS = 16384
+#: More of them, if a kernel has more inputs than they would be enough for.
+VECTORS_AN_INPUT = 64
 # float32 sums of squares are this precise, relative to their value.
 _ROUNDING = 1e-6
 
@@ -40,7 +41,8 @@ class PairedStatistics:
         self._name = name
         self._calls = calls
         self._random = np.random.default_rng(0)
-        self._count = 0
+        #: The number of vectors so far.
+        self.count = 0
         self._gram: Any = 0.0
         self._cross: Any = 0.0
         self._mean: Any = 0.0
@@ -67,7 +69,7 @@ class PairedStatistics:
         self._twin_mean = self._twin_mean + twin_vectors.sum(
             1, dtype=np.float64
         )
-        self._count += vectors.shape[1]
+        self.count += vectors.shape[1]
         if (
             not np.isfinite(self._gram).all()
             or not np.isfinite(self._twin_mean).all()
@@ -78,7 +80,7 @@ class PairedStatistics:
             )
 
     def _chosen(self, samples: int, inputs: int) -> Any:
-        enough = max(_ENOUGH_VECTORS, _VECTORS_AN_INPUT * inputs)
+        enough = max(ENOUGH_VECTORS, VECTORS_AN_INPUT * inputs)
         wanted = max(1, enough // self._calls)
         if samples <= wanted:
             return slice(None)
@@ -87,25 +89,25 @@ class PairedStatistics:
     @property
     def gram(self) -> Array:
         """Mean of `outer(x, x)`, of shape `(groups, inputs, inputs)`."""
-        found: Array = self._gram / self._count
+        found: Array = self._gram / self.count
         return found
 
     @property
     def cross(self) -> Array:
         """Mean of `outer(x, twin's x)`, of the same shape."""
-        found: Array = self._cross / self._count
+        found: Array = self._cross / self.count
         return found
 
     @property
     def mean(self) -> Array:
         """Mean of `x`, of shape `(groups, inputs)`."""
-        found: Array = self._mean / self._count
+        found: Array = self._mean / self.count
         return found
 
     @property
     def twin_mean(self) -> Array:
         """Mean of the twin's `x`, of the same shape."""
-        found: Array = self._twin_mean / self._count
+        found: Array = self._twin_mean / self.count
         return found
 
     def without_means(self) -> tuple[Array, Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ def measure_file(
     model: Any,
     tensors: Mapping[int, QuantizedTensor],
     profile: str = "auto",
+    left_out: Iterable[Any] = (),
 ) -> FileMeasurement:
     """Codes the kernels, and writes a file with kernels of zeros beside them.
 
@@ -42,13 +43,19 @@ def measure_file(
         tensors: Mapping of the `id` of a kernel's variable to the
             `QuantizedTensor` it stands for.
         profile: String. Which codecs the file may use. Defaults to `"auto"`.
+        left_out: Iterable of variables that the model has in training only,
+            as the logarithms of steps. Defaults to `()`.
 
     Returns:
         `FileMeasurement`.
     """
-    shapes = {key: tensor.codes.shape for key, tensor in tensors.items()}
+    empty = {
+        key: dataclasses.replace(tensor, codes=np.zeros_like(tensor.codes))
+        for key, tensor in tensors.items()
+    }
+    empty |= {id(v): _zeros(tuple(v.shape)) for v in left_out}
     return FileMeasurement(
-        rest_bytes(model, shapes, profile),
+        _draft_bytes(model, empty, profile),
         codes_bytes(tensors.values(), profile),
     )
 
@@ -68,14 +75,21 @@ def rest_bytes(
     Returns:
         Integer.
     """
+    empty = {key: _zeros(shape) for key, shape in shapes.items()}
+    return _draft_bytes(model, empty, profile)
+
+
+def _zeros(shape: tuple[int, ...]) -> QuantizedTensor:
     scale = np.ones((1, 1), np.float32)
-    empty = {
-        key: QuantizedTensor(np.zeros(shape, np.int8), scale, bits=8)
-        for key, shape in shapes.items()
-    }
+    return QuantizedTensor(np.zeros(shape, np.int8), scale, bits=8)
+
+
+def _draft_bytes(
+    model: Any, tensors: Mapping[int, QuantizedTensor], profile: str
+) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "draft.h5")
-        written = Draft(model, profile, quantized=empty).write(path)
+        written = Draft(model, profile, quantized=tensors).write(path)
     return int(written.file_bytes)
 
 

@@ -82,7 +82,9 @@ class RatedKernels:
             `FileMeasurement`.
         """
         tensors = {id(grid.variable): grid.tensor() for grid in self.grids}
-        return measure_file(self._model, tensors, profile)
+        # A kernel's codes bring its steps; the parts they are learned in go.
+        parts = [v for grid in self.grids for v in grid.trained.parts.values()]
+        return measure_file(self._model, tensors, profile, parts)
 
 
 def _both(first: Any, second: Any) -> Any:

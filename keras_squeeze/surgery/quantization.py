@@ -15,8 +15,8 @@ from keras_squeeze.calibration.calibrating import (
     check_method,
 )
 from keras_squeeze.calibration.samples import sample_batches
-from keras_squeeze.calibration.structure_transfer import transfer_structure
 from keras_squeeze.calibration.validation import Validate, evaluate
+from keras_squeeze.calibration.workplace import workplace
 from keras_squeeze.errors import SqueezeError
 from keras_squeeze.layers.conversion import QUANTIZED_CLASSES, convert_layer
 from keras_squeeze.layers.kernel_layout import kernel_layout
@@ -101,7 +101,7 @@ def quantize(
             `granularity="per_group"`. Defaults to `None`.
         calibration: Optional inputs of the model, some hundred samples: an
             array, a list or dictionary of arrays, or a `tf.data.Dataset`.
-            Defaults to `None`.
+            Positions that Keras masks do not count. Defaults to `None`.
         method: String or list. `"round"` takes the nearest codes. A list
             names units of calibration: `"fold_batch_norm"`, `"equalize"`,
             `"activation_scaling"`, `"reconstruct"`, `"correct_bias"`,
@@ -115,7 +115,9 @@ def quantize(
             must be compiled), or a callable `model -> float or dict`.
         inplace: Boolean. Whether to change the model itself, which is
             returned then. What was compiled goes on, the optimizer with what
-            it remembers. Nothing is changed on an error. Defaults to `False`.
+            it remembers. Nothing is changed on an error. A model that cannot
+            be copied is calibrated itself: its weights change meanwhile, and
+            are put back if that fails. Defaults to `False`.
         average_bits: Optional float. Gives each layer 1 to 8 bits, so that
             this is the mean over all weights and the error small; in place
             of `bits`. Defaults to `None`.
@@ -134,7 +136,8 @@ def quantize(
             data, holds NaN or infinity.
         SqueezeError: If an argument is out of its range, or the calibration
             data is empty or of another shape.
-        UnsupportedModelError: If the model cannot be copied.
+        UnsupportedModelError: If the model cannot be copied, and `inplace` is
+            false.
 
     Example:
     >>> import keras
@@ -155,9 +158,13 @@ def quantize(
     )
     if average_bits is not None:
         _check_alone(bits, quantizer)
-        by_layer = _mixed(model, layers, by_layer, average_bits, batches)
+        by_layer = _mixed(
+            model, layers, by_layer, average_bits, batches, inplace
+        )
     before = evaluate(model, validate)
-    found = _calibrated(model, layers, by_layer, batches, units, validate)
+    found = _calibrated(
+        model, layers, by_layer, batches, units, validate, inplace
+    )
     result = _apply(model, found, layers, by_layer, inplace)
     rows = _rows(result, layers, found)
     names = sorted({str(by_layer[item.path]) for item in layers})
@@ -190,9 +197,10 @@ def _mixed(
     by_layer: Mapping[str, Quantizer],
     average_bits: float,
     batches: list[Any] | None,
+    inplace: bool,
 ) -> dict[str, Quantizer]:
     kernels = {item.path: [k.path for k in item.kernels] for item in layers}
-    found = layer_bits(model, kernels, by_layer, average_bits, batches)
+    found = layer_bits(model, kernels, by_layer, average_bits, batches, inplace)
     return {path: with_bits(by_layer[path], n) for path, n in found.items()}
 
 
@@ -203,8 +211,9 @@ def _calibrated(
     batches: list[Any] | None,
     units: tuple[str, ...] | None,
     validate: Validate,
+    inplace: bool,
 ) -> Calibrated:
-    """The codes of all kernels, and the copy that they were made for."""
+    """The codes of all kernels, and the model that they were made for."""
     quantizers = {
         kernel.path: by_layer[found.path]
         for found in layers
@@ -212,14 +221,16 @@ def _calibrated(
     }
 
     def measure(work: Any) -> dict[str, float]:
-        if validate is not None:
+        if validate is not None and work is not model:
             compile_alike(model, work)
         return evaluate(work, validate)
 
     if batches is not None:
-        return calibrate(model, batches, quantizers, units, measure)
+        place = workplace(model, inplace)
+        return calibrate(place, batches, quantizers, units, measure)
     if units:
-        return calibrate_data_free(model, quantizers, units, measure)
+        place = workplace(model, inplace)
+        return calibrate_data_free(place, quantizers, units, measure)
     kernels = [kernel for found in layers for kernel in found.kernels]
     tensors = {k.path: encode_kernel(k, quantizers[k.path]) for k in kernels}
     originals = {k.path: to_numpy(k.variable) for k in kernels}
@@ -241,11 +252,11 @@ def _apply(
         # All that can fail comes before the first change.
         for item in layers:
             _check_fit(item, by_layer[item.path], tensors[item.path])
-        if found.model is not None:
-            transfer_structure(found.model, model)
+        if found.state is not None:
+            found.state.move_into(model)
         target = model
     else:
-        target = replicate(model) if found.model is None else found.model
+        target = _copy_of(model, found)
     there = dict(walk_layers(target))
     for path, values in tensors.items():
         convert_layer(there[path], by_layer[path], values)
@@ -255,6 +266,13 @@ def _apply(
     else:
         compile_alike(model, target)
     return target
+
+
+def _copy_of(model: Any, found: Calibrated) -> Any:
+    if found.state is None:
+        return replicate(model)
+    with found.state.shown() as copy:
+        return copy
 
 
 def _check_fit(
