@@ -1,5 +1,6 @@
 """What a killed writer left is told from what a living one works on."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -44,6 +45,37 @@ def test_what_a_living_process_holds_stays(tmp_path):
         remove_abandoned(target)
         assert os.path.exists(folder.path)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_cannot_be_emptied_is_by_the_next(tmp_path, monkeypatch):
+    """Without its lock nobody would ever take it for abandoned."""
+    target = str(tmp_path / "a.h5")
+    folder = temporary_folder(target)
+    open(folder.join("new"), "w").close()
+    with monkeypatch.context() as patch:
+        patch.setattr(ownership, "_remove", lambda path: None)
+        folder.remove()
+    assert sorted(os.listdir(folder.path)) == ["lock", "new"]
+    remove_abandoned(target)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "make", [temporary_folder, lambda target: claim(target + ".parts")]
+)
+def test_a_folder_that_cannot_be_locked_is_gone(tmp_path, monkeypatch, make):
+    def refuse(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with contextlib.suppress(OSError):
+        assert make(str(tmp_path / "a.h5")) is None
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_folder_that_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none"):
+        temporary_folder(str(tmp_path / "none" / "a.h5"))
 
 
 def test_a_folder_is_claimed_by_one_at_a_time(tmp_path):

@@ -203,6 +203,18 @@ def test_what_cannot_be_read_or_written_leaves_nothing(file, keys, tmp_path):
     assert not [p for p in os.listdir(tmp_path) if "tmp-" in p]
 
 
+def test_the_longest_name_and_the_mode_of_a_signature(keys, tmp_path):
+    path = tmp_path / ("x" * 248 + ".h5")
+    signature = path.with_name(path.name + ".sig")
+    for content in (b"first", b"second"):
+        path.write_bytes(content)
+        signing.sign(path, keys[0])
+        signature.chmod(0o640)
+    assert signature.stat().st_mode & 0o777 == 0o640
+    check(path, keys[1])
+    assert not [p for p in os.listdir(tmp_path) if "tmp-" in p]
+
+
 def written(path):
     tensors = [artifact.TensorInput.from_values("w", np.arange(6.0))]
     artifact.write(os.fspath(path), tensors, {}, keras_version="3.15.1")

@@ -64,6 +64,8 @@ def _write_new(path: str | os.PathLike[str], data: bytes, mode: int) -> None:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(descriptor)
         except OSError:
             os.unlink(path)
             raise

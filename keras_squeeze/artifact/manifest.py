@@ -7,6 +7,7 @@ versions may say more; an unknown entry of `requires` is refused.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 from collections import Counter
@@ -24,7 +25,7 @@ from keras_squeeze.artifact.encodings import (
 )
 from keras_squeeze.artifact.limits import Limits, check_limit
 from keras_squeeze.artifact.manifest_json import parse_json
-from keras_squeeze.codecs.dtypes import dtype_from_name
+from keras_squeeze.codecs.dtypes import DTYPE_NAMES, dtype_from_name
 from keras_squeeze.codecs.relative import is_relative
 from keras_squeeze.errors import (
     CorruptArtifactError,
@@ -61,7 +62,7 @@ class Part:
     @property
     def decoded_bytes(self) -> int:
         """Size of the decoded array in bytes."""
-        return math.prod(self.shape) * dtype_from_name(self.dtype).itemsize
+        return math.prod(self.shape) * _item_bytes(self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +122,8 @@ class TensorRecord:
     @property
     def decoded_bytes(self) -> int:
         """Bytes that decoding allocates: the parts and the variable."""
-        itemsize = dtype_from_name(self.dtype).itemsize
         parts = sum(part.decoded_bytes for part in self.parts)
-        return parts + math.prod(self.shape) * itemsize
+        return parts + math.prod(self.shape) * _item_bytes(self.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -349,9 +349,17 @@ def _shape(value: Any, limits: Limits) -> tuple[int, ...]:
     return tuple(_natural(size, "dimension") for size in value)
 
 
+@functools.lru_cache(maxsize=64)
+def _item_bytes(dtype: str) -> int:
+    # Looked up once: a file may have a hundred thousand tensors.
+    return dtype_from_name(dtype).itemsize
+
+
 def _dtype_name(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a dtype must be a string, got {value!r}")
+    if value in DTYPE_NAMES:
+        return value
     try:
         return dtype_from_name(value).name
     except SqueezeError as error:

@@ -58,8 +58,10 @@ class OwnedFolder:
             for name in os.listdir(self.path):
                 if name != _LOCK:
                     _remove(self.join(name))
-            os.unlink(self.join(_LOCK))
-            os.rmdir(self.path)
+            # One with files and without a lock would stay for ever.
+            if os.listdir(self.path) == [_LOCK]:
+                os.unlink(self.join(_LOCK))
+                os.rmdir(self.path)
         self.release()
 
     def __enter__(self) -> OwnedFolder:
@@ -101,10 +103,13 @@ def temporary_folder(target: str) -> OwnedFolder:
     """
     for _ in range(_ATTEMPTS):
         path = _beside(target, f".tmp-{secrets.token_hex(4)}-")
-        # Another writer's `remove_abandoned` may come before the lock.
-        with contextlib.suppress(FileExistsError, FileNotFoundError):
+        try:
             os.mkdir(path, 0o700)
-            folder = _lock(path, without_locks=True)
+        except FileExistsError:
+            continue
+        # Another writer's `remove_abandoned` may come before the lock.
+        with contextlib.suppress(FileNotFoundError):
+            folder = _lock_or_remove(path, without_locks=True)
             if folder is not None:
                 return folder
     raise FileExistsError(f"{path} and {_ATTEMPTS - 1} others were taken")
@@ -124,7 +129,7 @@ def claim(path: str) -> OwnedFolder | None:
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(path, 0o700)
-            return _lock(path) if _is_private(path) else None
+            return _lock_or_remove(path) if _is_private(path) else None
         except FileNotFoundError:
             continue  # Its owner removed it this moment.
         except OSError:
@@ -173,6 +178,19 @@ def _is_private(path: str) -> bool:
     mine = not hasattr(os, "getuid") or status.st_uid == os.getuid()
     closed = os.name == "nt" or not status.st_mode & 0o022
     return stat.S_ISDIR(status.st_mode) and mine and closed
+
+
+def _lock_or_remove(
+    path: str, without_locks: bool = False
+) -> OwnedFolder | None:
+    """Locks a folder; one that cannot be locked does not stay empty."""
+    try:
+        return _lock(path, without_locks=without_locks)
+    except OSError:
+        # A disk may have room for the folder and none for a file in it.
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+        raise
 
 
 def _lock(

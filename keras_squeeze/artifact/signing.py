@@ -14,7 +14,6 @@ References:
 from __future__ import annotations
 
 import os
-import secrets
 
 from keras_squeeze.artifact.keys import (
     KeyLike,
@@ -24,6 +23,7 @@ from keras_squeeze.artifact.keys import (
 )
 from keras_squeeze.artifact.openssf_bundle import check_bundle
 from keras_squeeze.artifact.sources import FileSource
+from keras_squeeze.artifact.writing import check_not_empty, write_atomically
 from keras_squeeze.errors import ArtifactError, SignatureError
 
 __all__ = [
@@ -79,27 +79,21 @@ def sign(
         with open(path, "rb") as file:
             data = file.read()
         _write(target, key.sign(data))
-    except OSError as error:
+    except (OSError, ArtifactError) as error:
         raise SignatureError(
             f"Expected to read {os.fspath(path)!r} and to write {target!r}. "
-            f"Received: {error}"
+            f"Received: {error.__cause__ or error}"
         ) from error
     return target
 
 
-def _write(path: str, data: bytes) -> None:
+def _write(path: str, signature: bytes) -> None:
     # A reader meets the former signature or the new one, never a part of it.
-    temporary = f"{path}.tmp-{secrets.token_hex(4)}"
-    try:
+    def write(temporary: str) -> None:
         with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
+            file.write(signature)
+
+    write_atomically(path, write, verify=check_not_empty)
 
 
 def check_signature(

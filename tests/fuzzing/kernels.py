@@ -2,11 +2,12 @@
 
     python -m tests.fuzzing.kernels [--seconds N] [--seed N] [--keep]
 
-`fuzz_decoders.c` is a libFuzzer target: for clang's, or for the one that the
-package `atheris` brings, to which `libfuzzer_bridge.c` tells the edges that gcc
-sees. Without either, `driver.c` mutates the inputs by these edges. All run
-under the address and undefined sanitizers. `--keep` adds to the corpus what
-took new edges. Where the compiler has no sanitizers, it says so and succeeds.
+`fuzz_decoders.c` is a libFuzzer target: for clang's, or where there is no clang
+for the one that the package `atheris` brings, to which `libfuzzer_bridge.c`
+tells the edges that gcc sees. Without either, `driver.c` mutates the inputs by
+these edges. All run under the address and undefined sanitizers. `--keep` adds
+to the corpus what took new edges; libFuzzer leaves out what others make
+needless. Where the compiler has no sanitizers, it says so and succeeds.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ FOLDER = pathlib.Path(__file__).parent
 CORPUS = FOLDER / "corpus" / "kernels.bin"
 SOURCE = LIBRARY_PATH.parent / "source"
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-FLAGS = ("-std=c11", "-g", "-O0", "-fno-strict-aliasing", f"-I{SOURCE}")
+FLAGS = ("-std=c11", "-g", "-fno-strict-aliasing", f"-I{SOURCE}")
+# From here on what runs faster makes up for what takes longer to compile.
+LONG_SECONDS = 240
 # Few buckets: what a model starts with takes longer than what is decoded.
 MODELS = (
     Model(2, 40, models.RAW_SIGNS),
@@ -111,12 +114,13 @@ def c_array(name, array):
     return f"static const {dtype}_t {name}[] = {{{numbers}}};"
 
 
-def build(folder):
+def build(folder, optimization="-O0"):
     """The command of a fuzzer that was compiled, or `None`."""
     (folder / "models.h").write_text(models_header())
     target = folder / "fuzzer"
     sources = [*sorted(map(str, SOURCE.glob("*.c")))]
-    common = [*FLAGS, *SANITIZERS, f"-I{folder}", "-o", str(target)]
+    common = [*FLAGS, optimization, *SANITIZERS, f"-I{folder}"]
+    common += ["-o", str(target)]
     common += [*sources, str(FOLDER / "fuzz_decoders.c")]
     if shutil.which("clang") and compiled(
         ["clang", "-fsanitize=fuzzer", *common]
@@ -158,7 +162,20 @@ def arguments(command, inputs, seconds, seed):
         return [command[0], str(inputs), str(seconds), str(seed)]
     limits = [f"-max_total_time={seconds}", f"-seed={seed + 1}"]
     crash = f"-artifact_prefix={inputs}/crash-"
-    return [*command, str(inputs), *limits, "-max_len=2048", crash]
+    limits += ["-max_len=2048", "-print_final_stats=1"]
+    return [*command, str(inputs), *limits, crash]
+
+
+def useful(command, inputs):
+    """Inputs that together take all edges that these take."""
+    if command[1:] != ["driver"]:
+        smallest = inputs.parent / "smallest"
+        smallest.mkdir()
+        merge = [*command, "-merge=1", str(smallest), str(inputs)]
+        subprocess.run(merge, check=True, capture_output=True)
+        inputs = smallest
+    found = [path.read_bytes() for path in inputs.iterdir()]
+    return sorted(found, key=lambda item: (len(item), item))
 
 
 def main():
@@ -169,7 +186,8 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        command = build(folder)
+        long = args.seconds >= LONG_SECONDS
+        command = build(folder, "-O1" if long else "-O0")
         if command is None:
             print("skipped: no compiler with sanitizers and edge coverage")
             return 0
@@ -185,10 +203,7 @@ def main():
             for crash in inputs.glob("crash*"):
                 print(f"input: {crash.read_bytes().hex()}", file=sys.stderr)
         elif args.keep:
-            found = [path.read_bytes() for path in inputs.iterdir()]
-            write_corpus(
-                sorted(found, key=lambda item: (len(item), item)), CORPUS
-            )
+            write_corpus(useful(command, inputs), CORPUS)
         return code
 
 

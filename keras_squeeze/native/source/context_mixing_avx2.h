@@ -145,7 +145,16 @@ static INLINE void avx2_learn(const ks_context_mixing_job *job,
 #undef SCAN
 
 START(avx2)
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2"))), \
+                             apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx2")
+#endif
 RUN(avx2)
+#ifdef __clang__
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
