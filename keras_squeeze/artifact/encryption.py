@@ -68,7 +68,7 @@ class EncryptedWriter:
         self._chunks = 0
         file.write(self._header)
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes | memoryview) -> int:
         """Adds to the content."""
         view = memoryview(data)
         for start in range(0, len(view), _COPY_BYTES):

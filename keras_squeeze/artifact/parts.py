@@ -68,13 +68,8 @@ class Part:
         if self.data is not None:
             yield self.data
             return
-        source = _open(self.path, self.key)
-        try:
-            stop = self.offset + self.record.stored_bytes
-            for start in range(self.offset, stop, _PIECE_BYTES):
-                yield source.read(start, min(start + _PIECE_BYTES, stop))
-        finally:
-            source.close()
+        stop = self.offset + self.record.stored_bytes
+        yield from read_pieces(self.path, self.offset, stop, self.key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,7 +244,9 @@ def _write_part(
 
 
 def write_pieces(
-    file: BinaryIO, pieces: Iterable[bytes], key: bytes | str | None
+    file: BinaryIO,
+    pieces: Iterable[bytes | memoryview],
+    key: bytes | str | None,
 ) -> None:
     """Writes bytes one after the other, encrypted if there is a key.
 
@@ -267,6 +264,28 @@ def write_pieces(
     for piece in pieces:
         writer.write(piece)
     writer.close()
+
+
+def read_pieces(
+    path: str, start: int, stop: int, key: bytes | None
+) -> Iterator[bytes]:
+    """Reads what `write_pieces` wrote, in pieces of at most 1 MiB.
+
+    Args:
+        path: String. The file.
+        start: Integer. Where to start.
+        stop: Integer. Where to stop.
+        key: Optional bytes. What the file is encrypted with.
+
+    Yields:
+        Bytes.
+    """
+    source = _open(path, key)
+    try:
+        for first in range(start, stop, _PIECE_BYTES):
+            yield source.read(first, min(first + _PIECE_BYTES, stop))
+    finally:
+        source.close()
 
 
 def _read_part(path: str, key: str, name: str) -> CodedParts:

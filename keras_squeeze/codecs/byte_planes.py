@@ -27,6 +27,7 @@ import numpy as np
 
 from keras_squeeze.codecs import dtypes
 from keras_squeeze.codecs.batch import decode_all
+from keras_squeeze.codecs.blocks import blocks
 from keras_squeeze.codecs.byte_cursor import ByteCursor, varint
 from keras_squeeze.codecs.codec import Codec, EncodedItem
 from keras_squeeze.codecs.deflate import Deflate
@@ -43,6 +44,7 @@ _PLANES_PER_BYTE = 4
 # Deflate can beat a plane's entropy where rows repeat; small arrays are tried.
 _OPTIMISM = 0.8
 _MIN_HINT_BYTES = 1 << 16
+_LITTLE = np.dtype("=u2") == np.dtype("<u2")
 
 
 class _Parsed(NamedTuple):
@@ -79,22 +81,22 @@ class BytePlanes(Codec):
         """An optimistic guess from the entropies of the planes."""
         if array.nbytes < _MIN_HINT_BYTES:
             return 0
-        plain, rotated = _both_splits(array)
-        return int(_OPTIMISM * min(_estimate(plain), _estimate(rotated)) / 8)
+        bits = dtypes.bit_patterns(array)
+        plain, rotated = _estimate(bits, False), _estimate(bits, True)
+        return int(_OPTIMISM * min(plain, rotated) / 8)
 
     def encode(self, array: np.ndarray) -> bytes:
         """Codes the planes of the elements in C order."""
         self.require_support(array)
         if array.size == 0:
             return b""
-        plain, rotated = _both_splits(array)
-        turn = bool(_estimate(rotated) < _estimate(plain))
+        bits = dtypes.bit_patterns(array)
+        turn = bool(_estimate(bits, True) < _estimate(bits, False))
         tags, parts = [], []
-        planes = rotated if turn else plain
-        for place, plane in enumerate(planes):
-            tag, data = _encode_plane(plane)
+        for place in range(bits.itemsize):
+            tag, data = _encode_plane(_plane(bits, place, turn))
             tags.append(tag)
-            if tag in _CODED and place + 1 < len(planes):
+            if tag in _CODED and place + 1 < bits.itemsize:
                 parts.append(varint(len(data)))
             parts.append(data)
         return bytes([turn]) + _pack_tags(tags) + b"".join(parts)
@@ -142,13 +144,6 @@ class BytePlanes(Codec):
         return _Parsed(tuple(shape), dtype, bool(rotated), planes)
 
 
-def _both_splits(
-    array: np.ndarray,
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    bits = dtypes.bit_patterns(array)
-    return _split(bits), _split(_rotate_left(bits))
-
-
 def _encode_plane(plane: np.ndarray) -> tuple[int, bytes]:
     if (plane == plane[0]).all():
         return _CONSTANT, plane[:1].tobytes()
@@ -173,30 +168,48 @@ def _join_all(
     ready = iter(decoded)
     out = []
     for shape, dtype, rotated, planes in parsed:
-        size = dtypes.element_count(shape, dtype) * dtype.itemsize
-        joined = np.empty((size // max(len(planes), 1), len(planes)), np.uint8)
-        for place, plane in enumerate(planes):
-            joined[:, place] = plane if type(plane) is int else next(ready)
         width = dtypes.word_size(dtype)
-        bits = joined.reshape(-1).view(f">u{width}").astype(f"u{width}")
-        bits = _rotate_right(bits) if rotated else bits
+        size = dtypes.element_count(shape, dtype) * dtype.itemsize // width
+        bits = np.empty(size, f"u{width}")
+        for place, plane in enumerate(planes):
+            column = _bytes_of(bits)[:, _column(width, place)]
+            column[...] = plane if type(plane) is int else next(ready)
+        for block in blocks(size if rotated else 0):
+            bits[block] = _rotate_right(bits[block])
         out.append(dtypes.from_bit_patterns(bits, shape, dtype))
     return out
 
 
-def _split(bits: np.ndarray) -> list[np.ndarray]:
-    width = bits.dtype.itemsize
-    big_endian = bits.astype(f">u{width}").view(np.uint8).reshape(-1, width)
-    return [np.ascontiguousarray(big_endian[:, j]) for j in range(width)]
+def _plane(bits: np.ndarray, place: int, turn: bool) -> np.ndarray:
+    """One byte of every pattern, the most significant being in place 0."""
+    plane = np.empty(bits.size, np.uint8)
+    for block in blocks(bits.size):
+        part = _rotate_left(bits[block]) if turn else bits[block]
+        plane[block] = _bytes_of(part)[:, _column(bits.itemsize, place)]
+    return plane
 
 
-def _estimate(planes: Sequence[np.ndarray]) -> float:
+def _bytes_of(bits: np.ndarray) -> np.ndarray:
+    return bits.view(np.uint8).reshape(bits.size, bits.itemsize)
+
+
+def _column(width: int, place: int) -> int:
+    """Where in memory the byte is that comes so far after the greatest."""
+    return width - 1 - place if _LITTLE else place
+
+
+def _estimate(bits: np.ndarray, turn: bool) -> float:
     """Roughly the bits that the planes will take."""
+    counts = np.zeros((bits.itemsize, 256), np.int64)
+    for block in blocks(bits.size):
+        part = _rotate_left(bits[block]) if turn else bits[block]
+        for place, column in enumerate(_bytes_of(part).T):
+            counts[place] += np.bincount(column, minlength=256)
     total = 0.0
-    for plane in planes:
-        counts = np.bincount(plane, minlength=256)
-        table = 5 * (np.count_nonzero(counts) - 1)
-        total += min(8 * plane.size, entropy_bits(counts) + table)
+    for place in range(bits.itemsize):
+        found = counts[_column(bits.itemsize, place)]
+        table = 5 * (np.count_nonzero(found) - 1)
+        total += min(8 * bits.size, entropy_bits(found) + table)
     return total
 
 

@@ -7,17 +7,18 @@ escape table follows, which covers all values there are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from keras_squeeze.codecs.blocks import blocks
 from keras_squeeze.codecs.class_rans_table import Alphabet
 from keras_squeeze.codecs.logarithms import log2_of, n_log_n
 
 MAX_SPAN = 1 << 16
 MAX_TOKENS = 256
 _MAX_SHIFT = 8
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +66,34 @@ def covering(low: int, span: int) -> Tokens:
     return Tokens(low, shift, ((span - 1) >> shift) + 1)
 
 
-def fit_tokens(values: np.ndarray) -> Tokens:
+def fit_tokens(
+    values: np.ndarray,
+    low: int,
+    high: int,
+    level: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Tokens:
     """The tokens with the shortest code, judged by the order-0 entropy.
 
     Args:
-        values: int32 array that spans at most 65536 values.
+        values: Integer array that spans at most 65536 values.
+        low: Integer. The least value, or what `level` makes of it.
+        high: Integer. The greatest one.
+        level: Optional callable on int32 arrays: what values are counted as.
+            Defaults to what they are.
 
     Returns:
         `Tokens`; values without a token are possible if they span more than
         255.
     """
-    low, high = int(values.min()), int(values.max())
     span = high - low + 1
     if span < MAX_TOKENS:
         return Tokens(low, 0, span)
     counts = np.zeros(span, np.int64)
     flat = values.reshape(-1)
-    for start in range(0, flat.size, _PIECE):
-        piece = flat[start : start + _PIECE] - low
-        counts += np.bincount(piece, minlength=span)
+    for block in blocks(flat.size):
+        piece = flat[block].astype(np.int32)
+        piece = piece if level is None else level(piece)
+        counts += np.bincount(piece - low, minlength=span)
     deepest = max(span.bit_length() - _MAX_SHIFT, 0) + 1
     tried = [
         _window(counts, low, shift) for shift in range(min(deepest, 8) + 1)

@@ -188,14 +188,15 @@ def machine_states(levels: np.ndarray, states: int) -> np.ndarray:
     earlier parity left of itself, and those sums double in length each pass.
 
     Args:
-        levels: Integer array of shape `(rows, lanes)`.
+        levels: Integer array of shape `(rows, lanes)`; their lowest bits are
+            all that is looked at.
         states: Integer, the number of states.
 
     Returns:
         uint8 array of shape `(rows, lanes)`.
     """
     step = trellis.next_states(states)
-    after = np.where(levels & 1, step[0, 1], step[0, 0]).astype(np.uint8)
+    after: np.ndarray = step[0][(levels & 1).astype(np.uint8)]
     power = step[:, 0].copy()
     distance = 1
     while distance < len(after):
@@ -203,6 +204,6 @@ def machine_states(levels: np.ndarray, states: int) -> np.ndarray:
         after[distance:] ^= earlier
         power = power[power]
         distance *= 2
-    before: np.ndarray = np.zeros_like(after)
-    before[1:] = after[:-1]
-    return before
+    after[1:] = after[:-1].copy()
+    after[:1] = 0
+    return after

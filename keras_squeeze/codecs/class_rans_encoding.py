@@ -16,6 +16,7 @@ from keras_squeeze.codecs import (
     dtypes,
 )
 from keras_squeeze.codecs.bitpack import subtract_offset
+from keras_squeeze.codecs.blocks import blocks, tiles
 from keras_squeeze.codecs.byte_cursor import varint
 from keras_squeeze.codecs.class_rans_alphabet import (
     Tokens,
@@ -55,9 +56,14 @@ _WORTH_TRYING, _WORTH_BITS = 1.02, 96
 _NATURAL_DTYPES = ("int8", "uint8", "int16", "int32")
 
 
-def relative_values(flat: np.ndarray) -> np.ndarray:
-    """Elements minus their least one, as int64."""
-    return subtract_offset(flat, int(flat.min())).astype(np.int64)
+def count_relative(flat: np.ndarray) -> np.ndarray:
+    """How often each value occurs, from the least to the greatest; int64."""
+    low, high = int(flat.min()), int(flat.max())
+    counts = np.zeros(high - low + 1, np.int64)
+    for block in blocks(flat.size):
+        relative = subtract_offset(flat[block], low).astype(np.int64)
+        counts += np.bincount(relative, minlength=counts.size)
+    return counts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,13 +191,20 @@ def _machines(trellis: Trellis, codes: np.ndarray) -> Machines:
     except ValueError as error:
         raise _not_of(trellis, f"shape {codes.shape}") from error
     rows = class_rans_layout.to_rows(
-        class_rans_layout.to_matrix(codes, layout).astype(np.int32), layout
+        class_rans_layout.to_matrix(codes, layout), layout
     )
-    levels = class_rans_contexts.levels_of(rows)
-    machines = class_rans_contexts.machine_states(levels, trellis.states)
-    again = class_rans_contexts.codes_of(levels, machines & 1)
-    if not ((again == rows) | ~class_rans_layout.taking_part(layout)).all():
-        raise _not_of(trellis, "codes on the other grid")
+    parities = np.empty(rows.shape, np.uint8)
+    for tile in tiles(rows.shape):
+        levels = class_rans_contexts.levels_of(rows[tile].astype(np.int32))
+        parities[tile] = levels & 1
+    machines = class_rans_contexts.machine_states(parities, trellis.states)
+    there = class_rans_layout.taking_part(layout)
+    for tile in tiles(rows.shape):
+        some = rows[tile].astype(np.int32)
+        levels = class_rans_contexts.levels_of(some)
+        again = class_rans_contexts.codes_of(levels, machines[tile] & 1)
+        if not ((again == some) | ~there[tile]).all():
+            raise _not_of(trellis, "codes on the other grid")
     return Machines(layout, trellis.states, machines)
 
 
@@ -199,10 +212,8 @@ def _tokens(tensor: _Tensor, is_trellis: bool) -> Tokens:
     span = tensor.high - tensor.low + 1
     if span < 256:
         return Tokens(tensor.low, 0, span)
-    values = tensor.array.astype(np.int32)
-    return fit_tokens(
-        class_rans_contexts.levels_of(values) if is_trellis else values
-    )
+    level = class_rans_contexts.levels_of if is_trellis else None
+    return fit_tokens(tensor.array, tensor.low, tensor.high, level)
 
 
 def _layout(shape: tuple[int, ...], choice: Choice) -> Layout:
@@ -275,15 +286,15 @@ def _code(engine: Elements, fitted: FittedTables, origin: int) -> bytes:
 
 def _block_parts(
     engine: Elements, states: np.ndarray, words: list[np.ndarray]
-) -> list[bytes]:
+) -> list[bytes | memoryview]:
     lanes = np.arange(engine.layout.lanes)
     widths = engine.layout.widths(engine.block_rows)
     there = lanes < widths[:, None]
-    parts = [varint(w.size) for w in words[:-1]]
+    parts: list[bytes | memoryview] = [varint(w.size) for w in words[:-1]]
     parts.append(states[there].astype("<u4").tobytes())
     if engine.machines is not None:
         width = engine.contexts.states.bit_length() - 1
         begun = engine.machines[:: engine.block_rows][1:][there[1:]]
         parts.append(bits.pack_fixed(begun, width))
-    parts += [w.astype("<u2", copy=False).tobytes() for w in words]
+    parts += [w.astype("<u2", copy=False).view(np.uint8).data for w in words]
     return parts

@@ -104,17 +104,22 @@ class NativeElements(Elements):
         kernel = kernel_function(
             "ks_class_rans_escapes", ctypes.c_int64, "pqqpppq"
         )
-        found = np.empty(self.layout.count, np.int32)
-        count = kernel(
-            ctypes.byref(self.job),
-            0,
-            self.blocks,
-            address(self.cells),
-            address(missing),
-            address(found),
-            found.size,
-        )
-        return found[:count].copy()
+        size = self.block_rows * self.layout.lanes
+        step = max(TASK_ELEMENTS // size, 1)
+        room = np.empty(min(step * size, self.cells.size), np.int32)
+        found = []
+        for first in range(0, self.blocks, step):
+            count = kernel(
+                ctypes.byref(self.job),
+                first,
+                min(first + step, self.blocks),
+                address(self.cells),
+                address(missing),
+                address(room),
+                room.size,
+            )
+            found.append(room[:count].copy())
+        return np.concatenate(found)
 
     def encode(
         self, frequencies: np.ndarray, escape: EscapeCoding | None
@@ -152,7 +157,10 @@ class NativeElements(Elements):
                 out.append(words[start:].copy())
             return out
 
-        return states, [w for some in self._each(work) for w in some]
+        found = [w for some in self._each(work) for w in some]
+        # Spent: whoever joins the words needs the memory.
+        self.matrix, self.cells = self.matrix[:0], self.cells[:0].copy()
+        return states, found
 
 
 def _encodings(frequencies: np.ndarray) -> np.ndarray:

@@ -9,25 +9,28 @@ neighbours, which are then known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 
+from keras_squeeze.codecs.blocks import blocks, count_values, tiles
 from keras_squeeze.codecs.float_fields_palette import Palette
 from keras_squeeze.codecs.float_fields_split import Split
 
 #: What gives symbols their meaning.
 Alphabet: TypeAlias = Split | Palette
 
+#: Slices along the axes before one, along it, and along those after it.
+Part: TypeAlias = tuple[slice, slice, slice]
+
 #: Classes are numbered in a byte.
 MAX_CLASSES = 256
 # Neighbours are compared as fixed-point numbers with this many binary places
 # at the greatest usual exponent.
 _PLACES = 12
-# What a block takes on the way is several times its size.
-_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,9 +62,13 @@ class Neighbours:
         Returns:
             uint8 array of the shape of the elements in between.
         """
-        total = pair_sums(symbols, odd, self.axis, self.top, split)
-        found = np.searchsorted(self.edges, total.reshape(-1), side="right")
-        return found.astype(np.uint8).reshape(total.shape)
+        shape = list(symbols.shape)
+        shape[self.axis] = odd
+        found = np.empty(shape, np.uint8)
+        for part, total in pair_sums(symbols, odd, self.axis, self.top, split):
+            classes = np.searchsorted(self.edges, total.reshape(-1), "right")
+            part_of(found, self.axis, part)[...] = classes.reshape(total.shape)
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,9 +101,23 @@ def halves(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     ]
 
 
+def part_of(array: np.ndarray, axis: int, part: Part) -> np.ndarray:
+    """A view of the part of an array that `pair_sums` names.
+
+    Args:
+        array: Array whose axes before `axis`, and those after it, can each be
+            looked at as one.
+        axis: Integer.
+        part: Slices along these, the axis, and those.
+    """
+    before, after = array.shape[:axis], array.shape[axis + 1 :]
+    shape = math.prod(before), array.shape[axis], math.prod(after)
+    return array.reshape(shape)[part]
+
+
 def pair_sums(
     symbols: np.ndarray, odd: int, axis: int, top: int, split: Alphabet
-) -> np.ndarray:
+) -> Iterator[tuple[Part, np.ndarray]]:
     """The sums of the two neighbours' values, in fixed point.
 
     At the far edge, where there is one neighbour, it counts twice.
@@ -108,16 +129,23 @@ def pair_sums(
         top: Integer. The greatest usual exponent field.
         split: Split or Palette. What the symbols mean.
 
-    Returns:
-        int32 array.
+    Yields:
+        Pairs of a part, as `part_of` takes it, and the sums there, int32.
     """
     limit = int(symbols.max(initial=0)) + 1
-    values = fixed_point(np.arange(limit), top, split)[symbols]
-    last = values.shape[axis] - 1
-    right = np.minimum(np.arange(odd) + 1, last)
-    left = values.take(np.arange(odd), axis=axis)
-    total: np.ndarray = left + values.take(right, axis=axis)
-    return total
+    worth = fixed_point(np.arange(limit), top, split)
+    before, after = symbols.shape[:axis], symbols.shape[axis + 1 :]
+    last = symbols.shape[axis] - 1
+    shape = math.prod(before), odd, math.prod(after)
+    for outer, along, inner in tiles(shape):
+        right = slice(along.start, min(along.stop, last) + 1)
+        part = part_of(symbols, axis, (outer, right, inner))
+        values = worth[part]
+        total = values[:, : along.stop - along.start].copy()
+        total[:, : values.shape[1] - 1] += values[:, 1:]
+        if along.stop > last:
+            total[:, last - along.start :] += values[:, -1:]
+        yield (outer, along, inner), total
 
 
 def fixed_point(symbols: np.ndarray, top: int, split: Alphabet) -> np.ndarray:
@@ -139,19 +167,36 @@ def fixed_point(symbols: np.ndarray, top: int, split: Alphabet) -> np.ndarray:
 
 def group(symbols: np.ndarray, classes: np.ndarray) -> list[np.ndarray]:
     """The symbols of each class in order, one uint16 array a class."""
-    flat, counts = classes.reshape(-1), class_counts(classes)
+    counts, source = class_counts(classes), symbols.reshape(-1)
+    if source.dtype == np.uint16 and np.count_nonzero(counts) <= 1:
+        return np.split(source, np.cumsum(counts)[:-1])
+    flat = classes.reshape(-1)
     ordered = np.empty(flat.size, np.uint16)
-    source = symbols.reshape(-1)
     for block, places in _places(flat, counts):
         ordered[places] = source[block]
     return np.split(ordered, np.cumsum(counts)[:-1])
 
 
-def ungroup(groups: Sequence[np.ndarray], classes: np.ndarray) -> np.ndarray:
-    """Puts what `group` took apart together; int32 of the classes' shape."""
+def ungroup(groups: list[np.ndarray], classes: np.ndarray) -> np.ndarray:
+    """Puts what `group` took apart together; of the classes' shape.
+
+    Args:
+        groups: List of uint16 arrays, emptied.
+        classes: uint8 array.
+
+    Returns:
+        uint16 array.
+    """
+    if len(groups) == 1:
+        return groups.pop().reshape(classes.shape)
     flat, counts = classes.reshape(-1), class_counts(classes)
-    out = np.empty(flat.size, np.int32)
-    ordered = groups[0] if len(groups) == 1 else np.concatenate(groups)
+    ordered, stop = np.empty(flat.size, np.uint16), flat.size
+    while groups:
+        # Each is gone when it has its place.
+        some = groups.pop()
+        ordered[stop - some.size : stop] = some
+        stop -= some.size
+    out = np.empty(flat.size, np.uint16)
     for block, places in _places(flat, counts):
         out[block] = ordered[places]
     return out.reshape(classes.shape)
@@ -163,8 +208,7 @@ def _places(
     """Where the elements of block after block stand if ordered by class."""
     single = np.count_nonzero(counts) <= 1
     following = np.cumsum(counts) - counts
-    for start in range(0, classes.size, _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for block in blocks(classes.size):
         if single:
             yield block, block
             continue
@@ -184,10 +228,4 @@ def class_counts(classes: np.ndarray) -> np.ndarray:
         # Broadcast from one number: counting would touch every element.
         only = int(classes.flat[0])
         return np.array([0] * only + [classes.size], np.int64)
-    flat = classes.reshape(-1)
-    counts = np.zeros(int(flat.max(initial=0)) + 1, np.int64)
-    for start in range(0, flat.size, _BLOCK):
-        counts += np.bincount(
-            flat[start : start + _BLOCK], minlength=counts.size
-        )
-    return counts
+    return count_values(classes.reshape(-1))

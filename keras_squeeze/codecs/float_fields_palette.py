@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_squeeze.codecs.blocks import blocks
 from keras_squeeze.codecs.byte_cursor import (
     ByteCursor,
     signed_varint,
@@ -68,8 +69,12 @@ class Palette:
         return int(self.values.size)
 
     def symbols(self, patterns: np.ndarray) -> np.ndarray:
-        """The symbols of bit patterns, int32 of the same shape."""
-        return np.searchsorted(self.values, patterns).astype(np.int32)
+        """The symbols of bit patterns, uint16 of the same shape."""
+        symbols = np.empty(patterns.shape, np.uint16)
+        flat, source = symbols.reshape(-1), patterns.reshape(-1)
+        for block in blocks(flat.size):
+            flat[block] = np.searchsorted(self.values, source[block])
+        return symbols
 
     def heads_of(self, symbols: np.ndarray) -> np.ndarray:
         """Exponent and first mantissa bits of symbols, int64."""
@@ -105,7 +110,9 @@ class Palette:
         self, symbols: np.ndarray, widths: np.ndarray, cursor: ByteCursor
     ) -> np.ndarray:
         """The bit patterns of symbols."""
-        found: np.ndarray = self.values[symbols]
+        found = np.empty(symbols.shape, self.values.dtype)
+        for block in blocks(found.size):
+            found[block] = self.values[symbols[block]]
         return found
 
 
@@ -115,9 +122,11 @@ def find_palette(patterns: np.ndarray, mantissa: int) -> Palette | None:
     step = max(1, flat.size // _SAMPLE)
     if np.unique(flat[::step]).size > _SAMPLE // 2:
         return None
-    values = np.unique(flat)
-    if values.size > MAX_SPAN:
-        return None
+    values = flat[:0]
+    for block in blocks(flat.size):
+        values = np.union1d(values, flat[block])
+        if values.size > MAX_SPAN:
+            return None
     return Palette(8 * patterns.itemsize, mantissa, values)
 
 

@@ -37,6 +37,7 @@ from keras_squeeze.codecs.rans import Rans
 _KEPT, _MOST_KEPT = 0xF, 4
 _EDGE_REACH = 1 << 30
 _SYMBOLS = Rans()
+_NO_SYMBOLS = np.zeros(0, np.uint16)
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +50,7 @@ class Fields:
     alphabet: Alphabet
     grain: np.ndarray
     model: ClassModel
-    symbols: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    symbols: np.ndarray = field(default_factory=lambda: _NO_SYMBOLS)
 
     @property
     def field_shape(self) -> tuple[int, ...]:
@@ -119,9 +120,8 @@ def decode_symbols(fields: Sequence[Fields]) -> None:
 def join(fields: Fields) -> np.ndarray:
     """The array: symbols and tails put together."""
     widths = fields.alphabet.tail_widths(fields.symbols, fields.grain)
-    bits = fields.alphabet.join(
-        fields.symbols.reshape(-1), widths.reshape(-1), fields.cursor
-    )
+    symbols, fields.symbols = fields.symbols.reshape(-1), _NO_SYMBOLS
+    bits = fields.alphabet.join(symbols, widths.reshape(-1), fields.cursor)
     fields.cursor.finish()
     return dtypes.from_bit_patterns(bits, fields.shape, fields.dtype)
 
@@ -179,7 +179,7 @@ def _later_classes(fields: Fields) -> np.ndarray:
 def _interleave(fields: Fields, odd: np.ndarray) -> np.ndarray:
     beside = fields.model.neighbours
     assert beside is not None  # noqa: S101 - for the type checker
-    out = np.empty(fields.field_shape, np.int32)
+    out = np.empty(fields.field_shape, np.uint16)
     first, second = halves(out, beside.axis)
     first[...], second[...] = fields.symbols, odd
     return out
@@ -196,13 +196,14 @@ def _decode_groups(
         for size in sizes[sizes > 0].tolist():
             data = cursor.take(cursor.varint(cursor.remaining))
             items.append((_SYMBOLS, (data, (size,), np.uint16)))
-    decoded = iter(decode_all(items))
+    # Given away from the end on, so that memory holds none of them twice.
+    decoded = decode_all(items)
     out = []
-    for (fields, classes), sizes in zip(plans, counts, strict=True):
-        groups = [next(decoded) for size in sizes if size]
+    for (fields, classes), sizes in zip(plans[::-1], counts[::-1], strict=True):
+        groups = [decoded.pop() for size in sizes if size][::-1]
         symbols = ungroup(groups, classes)
         limit = fields.alphabet.symbol_limit
         if int(symbols.max(initial=0)) >= limit:
             raise fields.cursor.fail(f"symbols below {limit}", symbols.max())
         out.append(symbols)
-    return out
+    return out[::-1]

@@ -6,12 +6,14 @@ the finest symbols; a coarser split merges columns of a histogram.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
+from keras_squeeze.codecs.blocks import blocks, count_values, tiles
 from keras_squeeze.codecs.float_fields_classes import (
     MAX_CLASSES,
     Alphabet,
@@ -19,11 +21,11 @@ from keras_squeeze.codecs.float_fields_classes import (
     Neighbours,
     halves,
     pair_sums,
+    part_of,
 )
 from keras_squeeze.codecs.float_fields_palette import Palette
 from keras_squeeze.codecs.float_fields_split import (
     Split,
-    blocks,
     common_zeros,
     heads,
     magnitudes,
@@ -44,6 +46,7 @@ _OCTAVES = (4.0, 2.0, 1.0, 0.5, 0.25)
 _MOST_OCTAVES = 12.0
 _NEIGHBOUR_CLASSES = 16
 _USUAL = 0.999
+_LOW = 0.01
 _FREE_COUNTS = 1 << 20
 
 
@@ -105,10 +108,23 @@ def _best_split(
 def _finest(patterns: np.ndarray, mantissa: int) -> Split:
     trim = common_zeros(patterns, mantissa)
     kept = min(_MOST_KEPT, mantissa - trim)
-    found = heads(patterns, mantissa - kept)
     # Whole exponents, so that coarser splits have the same borders.
-    low = int(found.min()) >> kept << kept
+    low = _least_head(patterns, mantissa - kept) >> kept << kept
     return Split(8 * patterns.itemsize, mantissa, kept, True, low, trim)
+
+
+def _least_head(
+    patterns: np.ndarray, rest: int, but_zeros: bool = False
+) -> int:
+    """The least head of all, or of all but zeros; 0 if there is none."""
+    flat, found = patterns.reshape(-1), []
+    for block in blocks(flat.size):
+        part = flat[block]
+        if but_zeros:
+            part = part[magnitudes(part) != 0]
+        if part.size:
+            found.append(int(heads(part, rest).min()))
+    return min(found, default=0)
 
 
 def _splits(finest: Split, width: int) -> Iterator[Split]:
@@ -169,27 +185,49 @@ def _scales(symbols: np.ndarray, finest: Alphabet) -> dict[int, np.ndarray]:
     """For each axis the mean exponents of its slices, about their median."""
     numbers = np.arange(int(symbols.max()) + 1)
     octaves = finest.heads_of(numbers).astype(np.float32) / (1 << finest.kept)
-    magnitude = np.empty(symbols.shape, np.float32)
-    filled, flat = magnitude.reshape(-1), symbols.reshape(-1)
-    for block in blocks(flat.size):
-        filled[block] = octaves[flat[block]]
-    known = magnitude[~finest.is_zero(symbols)]
-    least = 0.0
-    if known.size:
-        least = float(np.quantile(known, 0.01, overwrite_input=True))
-    del known
+    counts = count_values(symbols.reshape(-1))
+    counts[finest.is_zero(numbers)] = 0
     # As exact as the others: sums of sixteenths leave nothing to round.
-    least = round(16 * least) / 16
-    np.maximum(magnitude, least, out=magnitude)
+    least = round(16 * _low_octave(octaves, counts)) / 16
+    np.maximum(octaves, least, out=octaves)
+    sums = [np.zeros(length) for length in symbols.shape]
+    axes = range(symbols.ndim)
+    for tile in tiles(symbols.shape):
+        part = octaves[symbols[tile]]
+        for axis in axes:
+            others = tuple(a for a in axes if a != axis)
+            sums[axis][tile[axis]] += part.sum(axis=others, dtype=np.float64)
     out = {}
     for axis, length in enumerate(symbols.shape):
         if length > 1 and symbols.ndim > 1:
-            others = tuple(a for a in range(symbols.ndim) if a != axis)
-            mean = magnitude.mean(axis=others, dtype=np.float64)
+            mean = sums[axis] / (symbols.size // length)
             middle = float(np.median(mean))
             reach = _MOST_OCTAVES / 2
             out[axis] = np.clip(mean, middle - reach, middle + reach)
     return out
+
+
+def _low_octave(octaves: np.ndarray, counts: np.ndarray) -> float:
+    """The first percentile, between two values linearly interpolated.
+
+    Args:
+        octaves: float32 array, what each symbol is worth.
+        counts: int64 array, how often it occurs.
+
+    Returns:
+        Float, 0 where nothing is counted.
+    """
+    order = np.argsort(octaves, kind="stable")
+    ends = np.cumsum(counts[order])
+    if not ends[-1]:
+        return 0.0
+    place = float(ends[-1] - 1) * _LOW
+    first = min(int(place), int(ends[-1]) - 1)
+    second = min(first + 1, int(ends[-1]) - 1)
+    found = order[np.searchsorted(ends, [first, second], side="right")]
+    low, high = octaves[found]
+    share = np.float32(place - first)
+    return float(low + (high - low) * share)
 
 
 def _between(
@@ -209,11 +247,23 @@ def _between(
 def _neighbours(
     even: np.ndarray, odd: int, axis: int, split: Alphabet
 ) -> Neighbours:
-    exponents = split.exponents_of(even)
-    top = int(np.quantile(exponents, _USUAL, method="higher"))
-    sums = pair_sums(even, odd, axis, top, split)
+    counts = count_values(even.reshape(-1))
+    numbers = split.exponents_of(np.arange(counts.size))
+    order = np.argsort(numbers, kind="stable")
+    ends = np.cumsum(counts[order])
+    place = math.ceil(float(ends[-1] - 1) * _USUAL)
+    top = int(numbers[order[np.searchsorted(ends, place, side="right")]])
+    shape = list(even.shape)
+    shape[axis] = odd
+    sums = np.empty(shape, np.int32)
+    for part, total in pair_sums(even, odd, axis, top, split):
+        part_of(sums, axis, part)[...] = total
     shares = np.linspace(0, 1, _NEIGHBOUR_CLASSES + 1)[1:-1]
-    edges = np.unique(np.quantile(sums, shares, method="higher"))
+    edges = np.unique(
+        np.quantile(
+            sums.reshape(-1), shares, method="higher", overwrite_input=True
+        )
+    )
     return Neighbours(axis, top, edges)
 
 
@@ -222,8 +272,7 @@ def _finish(
 ) -> tuple[Alphabet, ClassModel]:
     """The least head as it is, the neighbours' classes for this split."""
     if isinstance(split, Split):
-        used = patterns[magnitudes(patterns) != 0]
-        low = int(heads(used, split.rest).min()) if used.size else 0
+        low = _least_head(patterns, split.rest, but_zeros=True)
         split = replace(split, low=low)
     if model.neighbours is not None:
         axis = model.neighbours.axis

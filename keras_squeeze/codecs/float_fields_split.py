@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_squeeze.codecs import bits as bit_packing
+from keras_squeeze.codecs.blocks import blocks, tiles
 from keras_squeeze.codecs.byte_cursor import ByteCursor
+from keras_squeeze.codecs.float_fields_tails import TailPacker, TailReader
 
 _MANTISSA_BITS = {
     "float8_e4m3fn": 3,
@@ -35,7 +36,8 @@ _MANTISSA_BITS = {
     "complex128": 52,
 }
 
-_BLOCK = 1 << 18
+# Symbols fit, unless those of wide floats are cut finely.
+_NARROW = 1 << 16
 
 
 def mantissa_bits(dtype: np.dtype[Any]) -> int:
@@ -75,8 +77,9 @@ class Split:
         return (heads - self.low + 1) << self.signed
 
     def symbols(self, patterns: np.ndarray) -> np.ndarray:
-        """The symbols of bit patterns, int32 of the same shape."""
-        symbols = np.empty(patterns.shape, np.int32)
+        """The symbols of bit patterns, uint16 or int32 of the same shape."""
+        narrow = self.symbol_limit <= _NARROW
+        symbols = np.empty(patterns.shape, np.uint16 if narrow else np.int32)
         flat, source = symbols.reshape(-1), patterns.reshape(-1)
         for block in blocks(flat.size):
             part = source[block]
@@ -128,11 +131,9 @@ class Split:
                 found[block] = table[flat[block]]
             return found.reshape(symbols.shape)
         widths = np.empty(symbols.shape, np.uint8)
-        rows = max(1, _BLOCK * len(symbols) // max(1, symbols.size))
-        for start in range(0, len(symbols), rows):
-            these = slice(start, start + rows)
-            zeros = grain[these].astype(np.int32) - exponents[symbols[these]]
-            widths[these] = self._widths(zeros)
+        for tile in tiles(symbols.shape):
+            zeros = grain[tile[0]].astype(np.int32) - exponents[symbols[tile]]
+            widths[tile] = self._widths(zeros)
         return widths
 
     def _widths(self, zeros: np.ndarray) -> np.ndarray:
@@ -143,7 +144,7 @@ class Split:
 
     def tails(
         self, patterns: np.ndarray, widths: np.ndarray
-    ) -> Iterator[bytes]:
+    ) -> Iterator[bytes | memoryview]:
         """The tails as bytes, those of one width together, narrow ones first.
 
         Args:
@@ -153,21 +154,22 @@ class Split:
         Yields:
             Bytes.
         """
-        word = patterns.dtype.type
-        raw_sign = not self.signed
         for width, count in _counts(widths):
-            below, used = width - raw_sign, 0
-            tails = np.empty(count, word)
+            packer, used = TailPacker(count, width), 0
             for block in blocks(patterns.size):
                 chosen = patterns[block][widths[block] == width]
-                tail = (chosen & word((1 << self.rest) - 1)) >> word(
-                    self.rest - below
-                )
-                if raw_sign:
-                    tail |= chosen >> word(self.word_bits - 1) << word(below)
-                tails[used : used + tail.size] = tail
-                used += tail.size
-            yield pack(tails, width)
+                packer.put(used, self._tail(chosen, width))
+                used += chosen.size
+            yield from packer.pieces()
+
+    def _tail(self, patterns: np.ndarray, width: int) -> np.ndarray:
+        word = patterns.dtype.type
+        below = width - (not self.signed)
+        tail: np.ndarray = patterns & word((1 << self.rest) - 1)
+        tail >>= word(self.rest - below)
+        if not self.signed:
+            tail |= patterns >> word(self.word_bits - 1) << word(below)
+        return tail
 
     def join(
         self, symbols: np.ndarray, widths: np.ndarray, cursor: ByteCursor
@@ -176,7 +178,7 @@ class Split:
 
         Args:
             symbols: One-dimensional integer array, every one below
-                `symbol_limit`.
+                `symbol_limit`; overwritten where the patterns fit in.
             widths: What `tail_widths` said.
             cursor: ByteCursor at the first byte of the tails.
 
@@ -188,23 +190,29 @@ class Split:
         table = self.heads_of(np.arange(limit)).astype(word) << word(self.rest)
         if self.signed:
             table[1::2] |= word(1 << self.word_bits - 1)
-        out = np.empty(symbols.size, word)
+        out = symbols
+        if symbols.dtype != word:
+            out = np.empty(symbols.size, word)
         for block in blocks(out.size):
             out[block] = table[symbols[block]]
         for width, count in _counts(widths):
-            tail = unpack(cursor, count, width, word)
-            self._add_tails(out, tail, width, widths)
+            tails = TailReader(cursor, count, width, word)
+            self._add_tails(out, tails, width, widths)
         return out
 
     def _add_tails(
-        self, out: np.ndarray, tail: np.ndarray, width: int, widths: np.ndarray
+        self,
+        out: np.ndarray,
+        tails: TailReader,
+        width: int,
+        widths: np.ndarray,
     ) -> None:
         word = out.dtype.type
         raw_sign = not self.signed
         below, used = width - raw_sign, 0
         for block in blocks(out.size):
             mine = widths[block] == width
-            part = tail[used : used + int(np.count_nonzero(mine))]
+            part = tails.take(used, int(np.count_nonzero(mine)))
             used += part.size
             pattern = (part & word((1 << below) - 1)) << word(self.rest - below)
             if raw_sign:
@@ -243,30 +251,34 @@ def common_zeros(patterns: np.ndarray, mantissa: int) -> int:
     return (used & -used).bit_length() - 1 if used else mantissa
 
 
-def grains(patterns: np.ndarray, mantissa: int) -> np.ndarray:
-    """The grain of every value, int32; a great one for zeros.
+def row_grains(patterns: np.ndarray, mantissa: int) -> np.ndarray:
+    """The least grain of each row of the first axis; a great one for zeros.
 
     Args:
         patterns: Unsigned array.
         mantissa: Integer. The mantissa bits of the floats.
 
     Returns:
-        int32 array of the same shape.
+        int32 array.
     """
-    out = np.empty(patterns.shape, np.int32)
-    flat, source = out.reshape(-1), patterns.reshape(-1)
-    for block in blocks(flat.size):
-        flat[block] = _grains(source[block], mantissa)
+    out = np.full(len(patterns), 1 << 20, np.int32)
+    for tile in tiles(patterns.shape):
+        part = patterns[tile]
+        found = grains(part, mantissa).reshape(len(part), -1).min(axis=1)
+        out[tile[0]] = np.minimum(out[tile[0]], found)
     return out
 
 
-def blocks(count: int) -> Iterator[slice]:
-    """Ranges to work on one after the other, as that takes much on the way."""
-    for start in range(0, count, _BLOCK):
-        yield slice(start, start + _BLOCK)
+def grains(patterns: np.ndarray, mantissa: int) -> np.ndarray:
+    """The grain of every value, int32; a great one for zeros.
 
+    Args:
+        patterns: Unsigned array, not large.
+        mantissa: Integer. The mantissa bits of the floats.
 
-def _grains(patterns: np.ndarray, mantissa: int) -> np.ndarray:
+    Returns:
+        int32 array of the same shape.
+    """
     word = patterns.dtype.type
     exponents = heads(patterns, mantissa)
     normal = (exponents > 0).astype(word)
@@ -276,45 +288,6 @@ def _grains(patterns: np.ndarray, mantissa: int) -> np.ndarray:
     place = np.frexp(lowest.astype(np.float64))[1].astype(np.int32) - 1
     grain = np.maximum(exponents, 1) + place
     return np.where(value == 0, np.int32(1 << 20), grain)
-
-
-def pack(values: np.ndarray, width: int) -> bytes:
-    """Packs integers: the bits above whole bytes, then bytes, least first."""
-    whole, odd = divmod(width, 8)
-    word = values.dtype.type
-    parts = []
-    if odd:
-        # Blocks of whole bytes, for on the way every bit is a byte.
-        for block in blocks(values.size):
-            top = (values[block] >> word(8 * whole)).astype(np.uint8)
-            parts.append(bit_packing.pack_fixed(top, odd))
-    planes = values.view(np.uint8).reshape(values.size, values.itemsize)
-    for place in range(whole):
-        column = place if _LITTLE else values.itemsize - 1 - place
-        parts.append(planes[:, column].tobytes())
-    return b"".join(parts)
-
-
-def unpack(
-    cursor: ByteCursor, count: int, width: int, word: type[np.unsignedinteger]
-) -> np.ndarray:
-    """Unpacks what `pack` packed."""
-    whole, odd = divmod(width, 8)
-    out = np.zeros(count, word)
-    if odd:
-        packed = cursor.take(bit_packing.packed_size(count, odd))
-        if not bit_packing.padding_is_zero(packed, count * odd):
-            raise cursor.fail("zero bits after the tails", packed[-1])
-        out |= bit_packing.unpack_fixed(packed, count, odd)
-        out <<= word(8 * whole)
-    native = out.view(np.uint8).reshape(count, out.itemsize)
-    for place in range(whole):
-        column = place if _LITTLE else out.itemsize - 1 - place
-        native[:, column] = np.frombuffer(cursor.take(count), np.uint8)
-    return out
-
-
-_LITTLE = np.dtype("=u2") == np.dtype("<u2")
 
 
 def _counts(widths: np.ndarray) -> list[tuple[int, int]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from keras_squeeze.codecs import dtypes, float_fields_search
+from keras_squeeze.codecs.blocks import tiles
 from keras_squeeze.codecs.byte_cursor import signed_varint, varint
 from keras_squeeze.codecs.float_fields_classes import (
     Alphabet,
@@ -23,10 +24,13 @@ from keras_squeeze.codecs.float_fields_palette import (
 )
 from keras_squeeze.codecs.float_fields_split import (
     Split,
-    grains,
     mantissa_bits,
+    row_grains,
 )
 from keras_squeeze.codecs.rans_streams import encode_streams
+
+#: A part of what is written.
+Piece: TypeAlias = bytes | memoryview
 
 FIELDS, PALETTE = 1, 2
 SIGNED, BETWEEN, ROWS = 1 << 4, 1 << 5, 1 << 6
@@ -50,12 +54,15 @@ def encode_fields(array: np.ndarray) -> bytes:
     )
     symbols = alphabet.symbols(patterns)
     between = BETWEEN * (model.neighbours is not None)
+    tails: list[Piece] = []
     if isinstance(alphabet, Palette):
-        header, tails = bytes([PALETTE, between]) + values, b""
+        header = bytes([PALETTE, between]) + values
     else:
         header, tails = _fields(patterns, symbols, alphabet, between)
     coded = _write_symbols(symbols, model, alphabet)
-    return b"".join([header, _write_model(model), *coded, tails])
+    pieces: list[Piece] = [header, _write_model(model), *coded]
+    del symbols
+    return b"".join(pieces + tails)
 
 
 def spread(least: int, rows: np.ndarray | None, rank: int) -> np.ndarray:
@@ -67,7 +74,7 @@ def spread(least: int, rows: np.ndarray | None, rank: int) -> np.ndarray:
 
 def _fields(
     patterns: np.ndarray, symbols: np.ndarray, split: Split, between: int
-) -> tuple[bytes, bytes]:
+) -> tuple[bytes, list[Piece]]:
     """The header up to the classes, and the tails."""
     least, rows = _choose_grain(patterns, symbols, split)
     flags = split.kept | SIGNED * split.signed | between
@@ -79,22 +86,27 @@ def _fields(
     ]
     widths = split.tail_widths(symbols, spread(least, rows, patterns.ndim))
     tails = split.tails(patterns.reshape(-1), widths.reshape(-1))
-    return b"".join(header), b"".join(tails)
+    return b"".join(header), list(tails)
 
 
 def _choose_grain(
     patterns: np.ndarray, symbols: np.ndarray, split: Split
 ) -> tuple[int, np.ndarray | None]:
     """The grain of the array, and what rows have beyond it where that pays."""
-    found = grains(patterns, split.mantissa)
-    least = min(int(found.min()), MAX_GRAIN)
+    of_row = row_grains(patterns, split.mantissa)
+    least = min(int(of_row.min()), MAX_GRAIN)
     if patterns.ndim < 2 or len(patterns) < 2:
         return least, None
-    of_row = found.reshape(len(patterns), -1).min(axis=1)
     rows = np.minimum(of_row - least, 255).astype(np.uint8)
-    one = split.tail_widths(symbols, spread(least, None, 1))
-    own = split.tail_widths(symbols, spread(least, rows, patterns.ndim))
-    saved = int(one.sum(dtype=np.int64)) - int(own.sum(dtype=np.int64))
+    one = spread(least, None, patterns.ndim)
+    own = spread(least, rows, patterns.ndim)
+    saved = 0
+    for tile in tiles(symbols.shape):
+        some = symbols[tile]
+        widths = split.tail_widths(some, one)
+        saved += int(widths.sum(dtype=np.int64))
+        widths = split.tail_widths(some, own[tile[0]])
+        saved -= int(widths.sum(dtype=np.int64))
     return least, rows if saved > 8 * len(write_list(rows)) else None
 
 

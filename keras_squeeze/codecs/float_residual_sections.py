@@ -20,7 +20,7 @@ from keras_squeeze.codecs.byte_cursor import ByteCursor, varint
 from keras_squeeze.codecs.codec import Codec, EncodedItem
 from keras_squeeze.codecs.constant import Constant
 from keras_squeeze.codecs.deflate import Deflate
-from keras_squeeze.codecs.float_fields_split import pack, unpack
+from keras_squeeze.codecs.float_fields_tails import pack, unpack
 from keras_squeeze.codecs.rans import Rans
 from keras_squeeze.codecs.raw import Raw
 from keras_squeeze.codecs.selection import smallest

@@ -30,6 +30,7 @@ import numpy as np
 
 from keras_squeeze.codecs import dtypes, rans_lanes, rans_table
 from keras_squeeze.codecs.bitpack import add_offset, subtract_offset
+from keras_squeeze.codecs.blocks import blocks
 from keras_squeeze.codecs.byte_cursor import (
     ByteCursor,
     signed_varint,
@@ -101,7 +102,7 @@ class Rans(Codec):
         """The order-0 entropy, the states of the lanes, the least table."""
         if array.size == 0:
             return 0
-        counts = np.bincount(_symbols(array)[0])
+        counts = _count(dtypes.flat_native(array))[0]
         payload = entropy_bits(counts)
         lanes = lane_count(array.size, payload / array.size)
         return int(payload + counts.size + _SURE_WASTE_BITS * lanes) // 8 + 3
@@ -111,24 +112,27 @@ class Rans(Codec):
         self.require_support(array)
         if array.size == 0:
             return b""
-        symbols, low = _symbols(array)
-        counts = np.bincount(symbols)
+        flat = dtypes.flat_native(array)
+        counts, low = _count(flat)
         start = signed_varint(low) + varint(counts.size - 1)
         if counts.size == 1:
             return b"\0" + start
         table = rans_table.fit(counts)
         payload = rans_table.payload_bits(counts, table)
-        lanes = lane_count(symbols.size, payload / symbols.size)
-        steps = -(-symbols.size // lanes)
-        padded = np.full(steps * lanes, table.mode, symbols.dtype)
-        padded[: symbols.size] = symbols
+        lanes = lane_count(flat.size, payload / flat.size)
+        steps = -(-flat.size // lanes)
+        padded = np.full(steps * lanes, table.mode, f"u{min(flat.itemsize, 2)}")
+        for block in blocks(flat.size):
+            padded[block] = subtract_offset(flat[block], low)
         states, words = rans_lanes.encode_lanes(
             padded.reshape(steps, lanes), table.frequencies, table.precision
         )
-        parts = [
+        del padded
+        parts: list[bytes | memoryview] = [
             bytes([table.precision - 1]) + start,
             varint(table.mode) + varint(lanes - 1) + rans_table.write(table),
-            states.astype("<u4").tobytes() + words.astype("<u2").tobytes(),
+            states.astype("<u4").tobytes(),
+            words.astype("<u2", copy=False).view(np.uint8).data,
         ]
         return b"".join(parts)
 
@@ -145,7 +149,7 @@ class Rans(Codec):
         """Decodes all arrays in one loop; see `Codec.decode_many`."""
         parsed = [self._parse(*item) for item in items]
         streams = [p.stream for p in parsed if p.stream is not None]
-        results = iter(rans_lanes.decode_lanes(streams) if streams else ())
+        results = rans_lanes.iterate_lanes(streams)
         return [
             self._finish(p, *next(results))
             if p.stream is not None
@@ -207,7 +211,7 @@ class Rans(Codec):
             table,
             steps,
             states.astype(np.uint32),
-            words.astype(np.uint16),
+            words,
         )
 
     def _finish(
@@ -225,7 +229,10 @@ class Rans(Codec):
                 )
             )
         values = add_offset(parsed.symbols, parsed.low, parsed.dtype)
-        out = np.empty(parsed.count, parsed.dtype)
+        if parsed.dtype.itemsize == flat.itemsize:
+            out = flat.view(parsed.dtype)[: parsed.count]
+        else:
+            out = np.empty(parsed.count, parsed.dtype)
         # Looking up needs 8 bytes an index: a piece at a time.
         for start in range(0, parsed.count, _PIECE):
             piece = out[start : start + _PIECE]
@@ -256,8 +263,11 @@ def entropy_bits(counts: np.ndarray) -> float:
     return float(total * log2_of(total) - n_log_n(counts).sum())
 
 
-def _symbols(array: np.ndarray) -> tuple[np.ndarray, int]:
-    flat = dtypes.flat_native(array)
-    low = int(flat.min())
-    symbols = subtract_offset(flat, low)
-    return symbols.astype(np.uint16, copy=False), low
+def _count(flat: np.ndarray) -> tuple[np.ndarray, int]:
+    """How often each value occurs from the least one on, and that one."""
+    low, high = int(flat.min()), int(flat.max())
+    counts = np.zeros(high - low + 1, np.int64)
+    for block in blocks(flat.size):
+        symbols = subtract_offset(flat[block], low).astype(np.uint16)
+        counts += np.bincount(symbols, minlength=counts.size)
+    return counts, low

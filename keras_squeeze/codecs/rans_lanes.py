@@ -25,6 +25,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_squeeze.codecs import rans_lanes_native
+from keras_squeeze.codecs.blocks import BLOCK
 
 STATE_LOW = 1 << 16
 
@@ -32,6 +33,9 @@ _U32 = np.uint32
 _NO_WORD = np.zeros(1, np.uint32)
 # Slots are gathered in 32 bits for speed and kept in 16: piece by piece.
 _PIECE = 128
+# Steps encoded together, however many lanes there are.
+_ROWS = 8
+_GIVEN = np.zeros((0, 0), np.uint16), False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,17 +88,28 @@ def encode_lanes(
         The final states (uint32, one a lane) and the words (uint16), both in
         the order in which the decoder needs them.
     """
-    lanes = symbols.shape[1]
-    starts = np.cumsum(frequencies) - frequencies
-    f_of = frequencies.astype(_U32)[symbols]
-    s_of = starts.astype(_U32)[symbols]
-    emits = np.empty(symbols.shape, bool)
-    words = np.empty(symbols.shape, np.uint16)
+    steps, lanes = symbols.shape
+    starts = (np.cumsum(frequencies) - frequencies).astype(_U32)
     x = np.full(lanes, STATE_LOW, _U32)
+    rows, words = max(_ROWS, BLOCK // lanes), [np.zeros(0, np.uint16)]
+    for stop in range(steps, 0, -rows):
+        piece = symbols[max(stop - rows, 0) : stop]
+        f_of = frequencies.astype(_U32)[piece]
+        words.append(_push(x, f_of, starts[piece], precision))
+    return x, np.concatenate(words[::-1])
+
+
+def _push(
+    x: np.ndarray, f_of: np.ndarray, s_of: np.ndarray, precision: int
+) -> np.ndarray:
+    """Takes steps backwards from states, which change; gives the words."""
+    steps, lanes = f_of.shape
+    emits = np.empty(f_of.shape, bool)
+    words = np.empty(f_of.shape, np.uint16)
     # Arrays, because NumPy converts a scalar operand anew at every call.
     p, head, sixteen = np.full((3, lanes), _column(precision), _U32)
     quotient, scratch = np.empty((2, lanes), _U32)
-    for step in range(symbols.shape[0] - 1, -1, -1):
+    for step in range(steps - 1, -1, -1):
         f, emit = f_of[step], emits[step]
         np.right_shift(x, head, out=scratch)
         np.greater_equal(scratch, f, out=emit)
@@ -106,7 +121,8 @@ def encode_lanes(
         np.left_shift(quotient, p, out=quotient)
         np.add(x, quotient, out=x)
         np.add(x, s_of[step], out=x)
-    return x, words[emits]
+    found: np.ndarray = words[emits]
+    return found
 
 
 def _column(precision: int) -> list[list[int]]:
@@ -128,6 +144,28 @@ def decode_lanes(
     """
     found = rans_lanes_native.decode_lanes(streams)
     return decode_reference(streams) if found is None else found
+
+
+def iterate_lanes(
+    streams: Sequence[LaneStream],
+) -> Iterator[tuple[np.ndarray, bool]]:
+    """What `decode_lanes` does, one stream after the other if it can.
+
+    Args:
+        streams: Sequence of `LaneStream`.
+
+    Yields:
+        The slots of each stream, which nobody else holds, and whether the
+        stream is whole.
+    """
+    if not rans_lanes_native.available():
+        found = decode_reference(streams) if streams else []
+        for place in range(len(found)):
+            result, found[place] = found[place], _GIVEN
+            yield result
+        return
+    for stream in streams:
+        yield decode_lanes([stream])[0]
 
 
 def decode_reference(

@@ -32,14 +32,24 @@ def decode_lanes(
         What `rans_lanes.decode_lanes` returns, or `None` where there are no
         compiled kernels.
     """
-    kernel = native.function("ks_rans_lanes_decode", ctypes.c_int, _ARGUMENTS)
+    kernel = _kernel()
     if kernel is None:
         return None
     return [_decode(kernel, stream) for stream in streams]
 
 
+def available() -> bool:
+    """Whether there are compiled kernels."""
+    return _kernel() is not None
+
+
+def _kernel() -> Any:
+    return native.function("ks_rans_lanes_decode", ctypes.c_int, _ARGUMENTS)
+
+
 def _decode(kernel: Any, stream: LaneStream) -> tuple[np.ndarray, bool]:
-    words = np.ascontiguousarray(stream.words, np.uint16)
+    # Words may begin at an odd address, where kernels cannot read them.
+    words = np.require(stream.words, np.uint16, ["C", "A"])
     table = np.ascontiguousarray(stream.table, np.uint32)
     states = np.array(stream.states, np.uint32, order="C")
     slots = np.empty((stream.steps, states.size), np.uint16)

@@ -24,6 +24,7 @@ import numpy as np
 from keras_squeeze.codecs import dtypes, gaps
 from keras_squeeze.codecs.batch import decode_all
 from keras_squeeze.codecs.bitpack import Bitpack
+from keras_squeeze.codecs.blocks import count_values
 from keras_squeeze.codecs.byte_cursor import ByteCursor, varint
 from keras_squeeze.codecs.byte_planes import BytePlanes
 from keras_squeeze.codecs.codec import Codec, EncodedItem
@@ -49,7 +50,7 @@ class _Parsed(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fill: int
-    positions: np.ndarray
+    differs: np.ndarray
     values: tuple[Codec, EncodedItem] | None
 
 
@@ -76,7 +77,7 @@ class Sparse(Codec):
         bits = dtypes.bit_patterns(array)
         if bits.size == 0:
             return True
-        others = np.count_nonzero(bits != bits.dtype.type(_fill(bits)))
+        others = np.count_nonzero(_differing(bits, _fill(bits)))
         return 2 * int(others) <= bits.size
 
     def size_hint(self, array: np.ndarray) -> int:
@@ -84,11 +85,10 @@ class Sparse(Codec):
         if array.size == 0:
             return 0
         bits = dtypes.bit_patterns(array)
-        differs = bits != bits.dtype.type(_fill(bits))
-        positions = np.flatnonzero(differs)
-        if positions.size == 0:
+        differs = _differing(bits, _fill(bits))
+        if not differs.any():
             return 2
-        length = gaps.best_parameter(gaps.gaps_of(positions))[1]
+        length = gaps.best_parameter(differs)[1]
         return (length + _least_bits(bits[differs], array.dtype)) // 8 + 4
 
     def encode(self, array: np.ndarray) -> bytes:
@@ -98,16 +98,17 @@ class Sparse(Codec):
             return b""
         bits = dtypes.bit_patterns(array)
         fill = _fill(bits)
-        positions = np.flatnonzero(bits != bits.dtype.type(fill))
-        header = varint(fill) + varint(positions.size)
-        if positions.size == 0:
+        differs = _differing(bits, fill)
+        others = int(np.count_nonzero(differs))
+        header = varint(fill) + varint(others)
+        if not others:
             return header
-        parameter, _ = gaps.best_parameter(gaps.gaps_of(positions))
-        values = dtypes.flat_native(array)[positions]
+        parameter, _ = gaps.best_parameter(differs)
+        values = dtypes.flat_native(array)[differs]
         codec, data = smallest(values, _VALUE_CODECS)
         tag = _VALUE_CODECS.index(codec)
-        where = gaps.write(positions, parameter)
-        return header + bytes([parameter]) + where + bytes([tag]) + data
+        where = gaps.write(differs, parameter)
+        return b"".join([header, bytes([parameter]), where, bytes([tag]), data])
 
     def decode(
         self,
@@ -125,11 +126,11 @@ class Sparse(Codec):
             decode_all([p.values for p in parsed if p.values is not None])
         )
         out = []
-        for shape, dtype, fill, positions, coded in parsed:
+        for shape, dtype, fill, differs, coded in parsed:
             count = dtypes.element_count(shape, dtype)
             bits = np.full(count, fill, f"u{dtype.itemsize}")
             if coded is not None:
-                bits[positions] = dtypes.bit_patterns(next(values))
+                bits[differs] = dtypes.bit_patterns(next(values))
             out.append(dtypes.from_bit_patterns(bits, shape, dtype))
         return out
 
@@ -149,28 +150,36 @@ class Sparse(Codec):
         others = cursor.varint(count // 2) if count else 0
         if not others:
             cursor.finish()
-            nowhere = np.empty(0, np.int64)
+            nowhere = np.empty(0, bool)
             return _Parsed(tuple(shape), dtype, fill, nowhere, None)
         parameter = cursor.byte()
         if parameter > _MAX_PARAMETER:
             raise cursor.fail(f"at most {_MAX_PARAMETER}", parameter)
-        positions = gaps.read(cursor, others, parameter, count)
+        differs = gaps.read(cursor, others, parameter, count)
         tag = cursor.byte()
         if tag >= len(_VALUE_CODECS):
             raise cursor.fail("the tag of a codec", tag)
         values = cursor.take_rest(), (others,), dtype
         coded = _VALUE_CODECS[tag], values
-        return _Parsed(tuple(shape), dtype, fill, positions, coded)
+        return _Parsed(tuple(shape), dtype, fill, differs, coded)
 
 
 def _fill(bits: np.ndarray) -> int:
     if bits.itemsize > _COUNTABLE_BYTES:
         return 0
-    return int(np.bincount(bits).argmax())
+    return int(count_values(bits).argmax())
+
+
+def _differing(bits: np.ndarray, fill: int) -> np.ndarray:
+    """Which elements are not the fill."""
+    found: np.ndarray = bits != bits.dtype.type(fill)
+    return found
 
 
 def _least_bits(values: np.ndarray, dtype: np.dtype[Any]) -> int:
     if values.itemsize > _COUNTABLE_BYTES:
         return 0
     # Floats of two bytes are coded byte by byte: no more is known of them.
-    return int(entropy_bits(np.bincount(values))) if dtype.kind in "biu" else 0
+    if dtype.kind not in "biu":
+        return 0
+    return int(entropy_bits(count_values(values)))

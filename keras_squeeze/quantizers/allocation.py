@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from keras_squeeze.errors import SqueezeError
 from keras_squeeze.quantizers.allocation_geometry import cheaper_kinds
 from keras_squeeze.quantizers.allocation_problem import (
     AllocationProblem,
+    Store,
     Trial,
     quantizer_maker,
 )
@@ -44,7 +46,7 @@ class Allocation:
     """What `allocate` chose and reached.
 
     Args:
-        tensors: Dictionary from names to `QuantizedTensor`.
+        tensors: Mapping from names to `QuantizedTensor`.
         snr_db: Float. The signal-to-noise ratio reached, infinite without
             error.
         num_bytes: Integer. Bytes of all tensors, as `size` gave them or
@@ -54,7 +56,7 @@ class Allocation:
             importance gives).
     """
 
-    tensors: dict[str, QuantizedTensor]
+    tensors: Mapping[str, QuantizedTensor]
     snr_db: float
     num_bytes: int
     relative_step: float
@@ -74,6 +76,7 @@ def allocate(
     rate_weight: float = 1.0,
     target: str = "fast",
     executor: Executor | None = None,
+    store: Store = dict,
 ) -> Allocation:
     """Quantizes many tensors for one signal-to-noise ratio or one size.
 
@@ -83,7 +86,8 @@ def allocate(
     `sum(importance * weight**2)`.
 
     Args:
-        tensors: Mapping from names to arrays of floats.
+        tensors: Mapping from names to arrays of floats; asked for one at a
+            time, again and again.
         snr_db: Float above 0, decibels. Exactly one of `snr_db`, `quality`
             and `max_bytes` is given.
         quality: Float from 0 to 100, a name for the ratio
@@ -112,6 +116,9 @@ def allocate(
             Defaults to `"fast"`.
         executor: Optional `concurrent.futures.Executor` with threads, to
             quantize tensors in parallel. The codes do not depend on it.
+        store: Callable that makes an empty mutable mapping, which keeps the
+            quantized tensors of one attempt; those of all but the best are
+            cleared. Defaults to `dict`, which is memory.
 
     Returns:
         `Allocation`.
@@ -133,10 +140,11 @@ def allocate(
           set of quantizers.
     """
     wanted = _wanted_snr_db(snr_db, quality, max_bytes)
-    arrays = {name: finite_float32(a, name) for name, a in tensors.items()}
+    arrays = _FiniteArrays(tensors, list(tensors))
     kinds = kinds or {}
     if target == "small" and (states or 0) >= REFINED_STATES:
-        rest = {k: a for k, a in arrays.items() if k not in (grams or {})}
+        others = [name for name in tensors if name not in (grams or {})]
+        rest = _FiniteArrays(tensors, others)
         kinds = {**kinds, **cheaper_kinds(rest, kinds, executor)}
     problem = AllocationProblem(
         arrays,
@@ -145,6 +153,7 @@ def allocate(
         kinds,
         quantizer_maker(states, rate_weight, target),
         executor,
+        store,
     )
     size = size or _estimated_size
     if wanted is not None:
@@ -157,6 +166,24 @@ def allocate(
         _total_size(trial, size),
         2.0**trial.exponent,
     )
+
+
+class _FiniteArrays(Mapping[str, NDArray[np.float32]]):
+    """Arrays as float32, made and checked when they are asked for."""
+
+    def __init__(
+        self, tensors: Mapping[str, NDArray[Any]], names: list[str]
+    ) -> None:
+        self._tensors, self._names = tensors, names
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        return finite_float32(self._tensors[name], name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def _wanted_snr_db(
@@ -207,25 +234,39 @@ def _total_size(trial: Trial, size: Size) -> int:
     return sum(size(name, tensor) for name, tensor in trial.tensors.items())
 
 
+def _clear_all_but(trials: Iterable[Trial], kept: Sequence[Trial]) -> None:
+    """Lets go of the codes that will not be taken."""
+    for trial in trials:
+        if all(trial is not other for other in kept):
+            trial.tensors.clear()
+
+
 def _reach_snr(problem: AllocationProblem, wanted: float) -> Trial:
     guess = 1.0 - wanted / _DB_PER_OCTAVE
     trials: list[Trial] = []
 
     def measure(exponent: float) -> float:
         trials.append(problem.trial(exponent))
+        _clear_all_but(trials, [nearest(), *least_above()])
         return min(trials[-1].snr_db, 1e3)
+
+    def nearest() -> Trial:
+        return min(trials, key=lambda trial: abs(trial.snr_db - wanted))
+
+    def least_above() -> list[Trial]:
+        above = [trial for trial in trials if trial.snr_db >= wanted]
+        return [min(above, key=lambda trial: trial.snr_db)] if above else []
 
     bracket = (wanted - _TOLERANCE_DB, wanted + _TOLERANCE_DB)
     search_exponent(measure, guess, bracket, slope=_DB_PER_OCTAVE)
-    best = min(trials, key=lambda trial: abs(trial.snr_db - wanted))
-    above = [trial for trial in trials if trial.snr_db >= wanted]
+    best = nearest()
     if abs(best.snr_db - wanted) > 0.05:
-        if not above:
+        if not least_above():
             raise SqueezeError(
                 f"Expected a ratio codes of 16 bits can reach, at most "
                 f"{best.snr_db:.1f} dB here. Received: snr_db={wanted}"
             )
-        best = min(above, key=lambda trial: trial.snr_db)
+        (best,) = least_above()
     return best
 
 
@@ -236,15 +277,21 @@ def _reach_bytes(problem: AllocationProblem, budget: int, size: Size) -> Trial:
     def measure(exponent: float) -> float:
         trial = problem.trial(exponent)
         trials.append((_total_size(trial, size), trial))
+        _clear_all_but((trial for _, trial in trials), greatest())
         return float(trials[-1][0])
+
+    def greatest() -> list[Trial]:
+        fitting = [item for item in trials if item[0] <= budget]
+        if not fitting:
+            return []
+        return [max(fitting, key=lambda item: (item[0], -item[1].exponent))[1]]
 
     bracket = (_BUDGET_SHARE * budget, budget)
     search_exponent(measure, 1.2 - bits, bracket, slope=problem.count / 8)
-    fitting = [item for item in trials if item[0] <= budget]
-    if not fitting:
+    if not greatest():
         least = min(total for total, _ in trials)
         raise SqueezeError(
             "Expected `max_bytes` that the tensors can fit, at least "
             f"{least}. Received: max_bytes={budget}"
         )
-    return max(fitting, key=lambda item: (item[0], -item[1].exponent))[1]
+    return greatest()[0]

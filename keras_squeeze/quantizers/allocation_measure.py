@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from keras_squeeze.errors import SqueezeError
 from keras_squeeze.quantizers.rate_distortion_choice import check_importance
 
+_BLOCK = 1 << 18
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DistortionMeasure:
@@ -41,16 +43,16 @@ def relative_measure(
     Returns:
         `DistortionMeasure`.
     """
-    energies = {name: energy(array) for name, array in tensors.items()}
-    squares = {
-        name: energies[name] / max(1, array.size)
-        for name, array in tensors.items()
-    }
+    energies, sizes = {}, {}
+    for name, array in tensors.items():
+        energies[name], sizes[name] = energy(array), array.size
+        del array
+    squares = {k: e / max(1, sizes[k]) for k, e in energies.items()}
     return DistortionMeasure(
         factors={k: 1 / s if s else 0.0 for k, s in squares.items()},
         unit_steps={k: math.sqrt(s) or 1.0 for k, s in squares.items()},
         # A tensor of zeros has no error: it must not count as a good one.
-        norm=float(sum(a.size for k, a in tensors.items() if energies[k])),
+        norm=float(sum(size for k, size in sizes.items() if energies[k])),
     )
 
 
@@ -89,10 +91,35 @@ def energy(
     Returns:
         Float.
     """
-    squares = np.square(values, dtype=np.float64)
+    if values.flags.f_contiguous:
+        # In the order of memory, as it was always added up.
+        values, importance = (
+            values.T,
+            None if importance is None else importance.T,
+        )
+    flat = np.ascontiguousarray(values).reshape(-1)
+    factors = None
     if importance is not None:
-        squares *= importance
-    return float(squares.sum())
+        factors = np.ascontiguousarray(importance).reshape(-1)
+    return _sum_of_squares(flat, factors)
+
+
+def _sum_of_squares(
+    flat: NDArray[np.float32], factors: NDArray[Any] | None
+) -> float:
+    """A pairwise sum, as NumPy's of the whole would be, of small parts."""
+    if flat.size <= _BLOCK:
+        squares = np.square(flat, dtype=np.float64)
+        if factors is not None:
+            squares *= factors
+        return float(squares.sum())
+    # Where NumPy cuts, so that no digit differs.
+    half = flat.size // 2
+    half -= half % 8
+    return sum(
+        _sum_of_squares(flat[part], None if factors is None else factors[part])
+        for part in (slice(half), slice(half, None))
+    )
 
 
 def checked_importance(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from keras_squeeze.quantizers.output_aware import (
 from keras_squeeze.quantizers.quantized_tensor import QuantizedTensor
 from keras_squeeze.quantizers.rate_distortion import RateDistortionQuantizer
 from keras_squeeze.quantizers.trellis import TrellisQuantizer
+
+#: Makes a mapping that keeps quantized tensors by their names.
+Store: TypeAlias = Callable[[], MutableMapping[str, QuantizedTensor]]
 
 
 def quantizer_maker(
@@ -61,12 +64,12 @@ class Trial:
 
     Args:
         exponent: Float, the logarithm of the relative step.
-        tensors: Dictionary from names to `QuantizedTensor`.
+        tensors: Mapping from names to `QuantizedTensor`.
         snr_db: Float, infinite without error.
     """
 
     exponent: float
-    tensors: dict[str, QuantizedTensor]
+    tensors: MutableMapping[str, QuantizedTensor]
     snr_db: float
 
 
@@ -74,24 +77,29 @@ class AllocationProblem:
     """The tensors, and how they are quantized at a given step.
 
     Args:
-        tensors: Dictionary from names to float32 arrays.
+        tensors: Mapping from names to float32 arrays, asked for one at a
+            time.
         importance: Optional mapping, as in `allocate`.
         grams: Mapping, as in `allocate`.
         kinds: Mapping, as in `allocate`.
         quantizer: Callable from steps to quantizers.
         executor: Optional `concurrent.futures.Executor`.
+        store: Callable that makes the mapping that keeps what a trial gives.
+            Defaults to `dict`.
     """
 
     def __init__(
         self,
-        tensors: dict[str, NDArray[np.float32]],
+        tensors: Mapping[str, NDArray[np.float32]],
         importance: Mapping[str, NDArray[Any]] | None,
         grams: Mapping[str, NDArray[Any] | GramMatrix],
         kinds: Mapping[str, str],
         quantizer: Callable[[float], RateDistortionQuantizer],
         executor: Executor | None,
+        store: Store = dict,
     ) -> None:
         self.tensors = tensors
+        self._store = store
         self.count = sum(array.size for array in tensors.values())
         checked = checked_importance(tensors, importance)
         if importance is not None and grams:
@@ -124,12 +132,15 @@ class AllocationProblem:
         step = 2.0**exponent
         names = list(self.tensors)
         done = self._map(lambda name: self._quantize(name, step), names)
-        results = dict(zip(names, done, strict=True))
-        noise = sum(error for _, error in results.values())
+        found, noise = self._store(), 0.0
+        for name, (tensor, error) in zip(names, done, strict=True):
+            found[name] = tensor
+            noise += error
+            del tensor
         norm = self._measure.norm
         ratio = noise / norm if norm else 0.0
         snr_db = -10 * math.log10(ratio) if ratio > 0 else math.inf
-        return Trial(exponent, {k: t for k, (t, _) in results.items()}, snr_db)
+        return Trial(exponent, found, snr_db)
 
     def _quantize(
         self, name: str, step: float
@@ -145,7 +156,8 @@ class AllocationProblem:
             importance=importance,
             kind=self._kinds.get(name),
         )
-        error = tensor.dequantize() - values
+        error = tensor.dequantize()
+        error -= values
         return tensor, self._measure.factors[name] * energy(error, importance)
 
     def _quantize_outputs(

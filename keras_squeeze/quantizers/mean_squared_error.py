@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_squeeze.codecs.blocks import tiles
 from keras_squeeze.quantizers.absmax import largest_magnitude, sign_scale
 from keras_squeeze.quantizers.blocks import BlockCodes, block_slices
 from keras_squeeze.quantizers.quantized_tensor import QuantizedTensor
@@ -137,7 +138,9 @@ class MeanSquaredErrorQuantizer(Quantizer):
         divisor = np.where(peak > 0, peak, 1.0)
         # Searched relative to the peak: squares can neither overflow nor
         # vanish, whatever the range of the weights.
-        relative = (blocks / divisor[:, None]).astype(np.float32)
+        relative = np.empty(blocks.shape, np.float32)
+        for tile in tiles(blocks.shape) if blocks.size else ():
+            relative[tile] = blocks[tile] / divisor[tile[0], None]
         full = divisor / self.largest_code
         best = np.full(len(blocks), np.inf)
         choice = np.ones(len(blocks))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_squeeze.codecs.blocks import tiles
 from keras_squeeze.codecs.trellis import Trellis
 from keras_squeeze.errors import SqueezeError
 from keras_squeeze.quantizers.layout import (
@@ -112,39 +113,56 @@ class QuantizedTensor:
         Raises:
             SqueezeError: If a code has no entry in the codebook.
         """
+        uniform = self.codebook is None and self.zero_point is None
+        if uniform and self.scale.shape[1] <= 1:
+            kept = [
+                n if a in self.axis else 1 for a, n in enumerate(self.shape)
+            ]
+            values = self.codes.astype(np.float32, order="C")
+            values *= self.scale.reshape(kept)
+            return values
         codes = to_canonical(self.codes, self.axis)
-        count = codes.shape[1]
-        if self.codebook is not None:
-            levels = self._levels(codes, self.codebook)
-        elif self.zero_point is not None:
-            shift = self._per_value(self.zero_point, count)
-            levels = (codes.astype(np.int32) - shift).astype(np.float32)
-        else:
-            levels = codes.astype(np.float32)
-        scale = self._per_value(self.scale, count)
-        return from_canonical(levels * scale, self.shape, self.axis)
+        out = np.empty(codes.shape, np.float32)
+        for tile in tiles(codes.shape) if codes.size else ():
+            levels = self._levels(codes[tile], tile)
+            out[tile] = levels * self._per_value(self.scale, tile)
+        return from_canonical(out, self.shape, self.axis)
 
     def _levels(
-        self, codes: NDArray[Any], codebook: NDArray[np.float32]
+        self, codes: NDArray[Any], tile: tuple[slice, ...]
+    ) -> NDArray[np.float32]:
+        if self.codebook is not None:
+            return self._entries(codes, self.codebook, tile[0])
+        if self.zero_point is not None:
+            codes = codes.astype(np.int32)
+            codes -= self._per_value(self.zero_point, tile)
+        return codes.astype(np.float32)
+
+    def _entries(
+        self, codes: NDArray[Any], codebook: NDArray[np.float32], rows: slice
     ) -> NDArray[np.float32]:
         places = codebook_index(codes, self.bits)
-        if places.size and not 0 <= places.min() <= places.max() < 2**self.bits:
+        if not 0 <= places.min() <= places.max() < 2**self.bits:
             raise SqueezeError(
                 f"Expected codes of {self.bits} bits for a codebook. Received: "
-                f"codes from {codes.min()} to {codes.max()}"
+                f"codes from {self.codes.min()} to {self.codes.max()}"
             )
         levels: NDArray[np.float32] = (
             codebook[0][places]
             if len(codebook) == 1
-            else np.take_along_axis(codebook, places, axis=1)
+            else np.take_along_axis(codebook[rows], places, axis=1)
         )
         return levels
 
-    def _per_value(self, array: NDArray[Any], count: int) -> NDArray[Any]:
-        if array.shape[1] <= 1:
-            return array
-        size = self.group_size or count
-        return np.repeat(array, size, axis=1)[:, :count]
+    def _per_value(
+        self, array: NDArray[Any], tile: tuple[slice, ...]
+    ) -> NDArray[Any]:
+        """What belongs to each value of a tile of the canonical codes."""
+        rows, columns = tile
+        if array.shape[1] <= 1 or not self.group_size:
+            return array[rows]
+        groups = np.arange(columns.start, columns.stop) // self.group_size
+        return array[rows][:, groups]
 
 
 def codebook_index(codes: NDArray[Any], bits: int) -> NDArray[np.intp]:

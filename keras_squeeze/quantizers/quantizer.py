@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_squeeze.codecs.blocks import tiles_of
 from keras_squeeze.errors import NonFiniteError
 from keras_squeeze.quantizers.blocks import (
     BlockCodes,
@@ -201,12 +202,17 @@ class Quantizer(abc.ABC):
     def _codes(
         self, blocks: NDArray[np.float32], scale: NDArray[np.float32]
     ) -> NDArray[Any]:
-        if self.bits == 1:
-            return np.where(blocks < 0, -1, 1).astype(np.int8)
-        steps = in_scale_units(blocks, scale)
-        np.rint(steps, out=steps)
-        np.clip(steps, -self.largest_code, self.largest_code, out=steps)
-        return steps.astype(np.int8 if self.bits <= 8 else np.int16)
+        dtype = np.int8 if self.bits <= 8 else np.int16
+        codes = np.empty_like(blocks, dtype)
+        for tile in tiles_of(blocks):
+            if self.bits == 1:
+                codes[tile] = np.where(blocks[tile] < 0, -1, 1)
+                continue
+            steps = in_scale_units(blocks[tile], scale[tile[0]])
+            np.rint(steps, out=steps)
+            np.clip(steps, -self.largest_code, self.largest_code, out=steps)
+            codes[tile] = steps
+        return codes
 
     def get_config(self) -> dict[str, Any]:
         """The quantizer as JSON-ready values.

@@ -147,6 +147,7 @@ class RateDistortionQuantizer(MeanSquaredErrorQuantizer):
             _in_steps(canonical, scale, self._largest()), values.shape, kept
         )
         geometry = coding_geometry(values, kind, self.target, name)
+        del canonical
         codes, trellis = self._choose_codes(
             np.ascontiguousarray(to_canonical(in_steps, geometry)),
             None if weights is None else to_canonical(weights, geometry),

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_squeeze.codecs.blocks import blocks, tiles
+
 #: Number of classes. The last one is free of charge: it is for padding.
 CLASSES = 65
 PADDING_CLASS = CLASSES - 1
@@ -71,12 +73,15 @@ def expected_magnitude_classes(
     likely = by_tap[:, None] * by_input / mean
     places = places + _POSITION_COUNT * likely
     places /= channels + _POSITION_COUNT
-    octaves = np.log2(rows / mean)[:, None, None] + np.log2(places)
-    octaves = octaves.astype(np.float32)
-    octaves *= np.float32(_CLASSES_PER_OCTAVE)
-    octaves += np.float32(_CLASS_OF_ONE + 0.5)
-    np.clip(octaves, 0, PADDING_CLASS - 1, out=octaves)
-    classes: NDArray[np.uint8] = octaves.astype(np.uint8)
+    classes = np.empty(magnitudes.shape, np.uint8)
+    channel_octaves, place_octaves = np.log2(rows / mean), np.log2(places)
+    for tile in tiles(magnitudes.shape) if magnitudes.size else ():
+        octaves = channel_octaves[tile[0], None, None] + place_octaves[tile[1:]]
+        octaves = octaves.astype(np.float32)
+        octaves *= np.float32(_CLASSES_PER_OCTAVE)
+        octaves += np.float32(_CLASS_OF_ONE + 0.5)
+        np.clip(octaves, 0, PADDING_CLASS - 1, out=octaves)
+        classes[tile] = octaves
     return classes
 
 
@@ -145,13 +150,17 @@ def observed_rates(
         float32 array of shape `(CLASSES, len(grids), count)`.
     """
     tables = len(grids)
-    cells = classes.reshape(-1).astype(np.int32) * tables
-    if grid_of is not None:
-        cells += grid_of.reshape(-1)
-    cells *= count
-    cells += np.minimum(levels.reshape(-1), count - 1)
     shape = (CLASSES, tables, count)
-    histogram = np.bincount(cells, minlength=math.prod(shape))
+    histogram = np.zeros(math.prod(shape), np.int64)
+    flat_classes, flat_levels = classes.reshape(-1), levels.reshape(-1)
+    flat_grids = None if grid_of is None else grid_of.reshape(-1)
+    for block in blocks(flat_levels.size):
+        cells = flat_classes[block].astype(np.int32) * tables
+        if flat_grids is not None:
+            cells += flat_grids[block]
+        cells *= count
+        cells += np.minimum(flat_levels[block], count - 1)
+        histogram += np.bincount(cells, minlength=histogram.size)
     seen = histogram.reshape(shape) + _PRIOR_COUNT * _prior(grids, count)
     return _to_bits(seen / seen.sum(axis=2, keepdims=True))
 

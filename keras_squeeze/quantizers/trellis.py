@@ -136,6 +136,7 @@ class TrellisQuantizer(RateDistortionQuantizer):
         geometry: KernelGeometry,
     ) -> tuple[NDArray[np.int32], Trellis]:
         codes = first_codes(in_steps)
+        refines = self.target == "small" and self.states >= REFINED_STATES
         chains = chain_count(geometry)
         trellis = Trellis(self.states, geometry.kind, chains)
         if not codes.size:
@@ -148,6 +149,9 @@ class TrellisQuantizer(RateDistortionQuantizer):
         values = order.to_chains(in_steps)
         weights = None if importance is None else order.to_chains(importance)
         count = table_size(in_steps * np.float32(0.5))
+        if not refines:
+            # As large as the tensor, like most of what is let go of here.
+            in_steps = in_steps[:0]
         bits = prior_rates((EVEN, ODD), count)
         for _ in range(
             PASSES if self.states <= _QUICK_STATES else _LONG_PASSES
@@ -156,16 +160,21 @@ class TrellisQuantizer(RateDistortionQuantizer):
             classes = order.to_chains(
                 expected_magnitude_classes(magnitudes), PADDING_CLASS
             )
+            del magnitudes, codes
             costs = self._costs(bits)
             path = search_path(
                 SearchProblem(values, weights, classes, costs), self.states
             )
-            levels = (np.abs(path.codes) + path.grids) >> 1
+            levels = np.abs(path.codes)
+            levels += path.grids
+            levels >>= 1
             bits = observed_rates(
                 levels, path.grids, classes, (EVEN, ODD), count
             )
+            del levels
             codes = order.from_chains(path.codes)
-        if self.target == "small" and self.states >= REFINED_STATES:
+            del path
+        if refines:
             refinement = Refinement(
                 *(in_steps, weights, order, geometry, trellis),
                 *(self.rate_weight, self._largest()),

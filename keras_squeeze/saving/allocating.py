@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,7 +73,8 @@ def allocate_kernels(
     importance: Mapping[str, np.ndarray] | None = None,
     grams: Mapping[str, np.ndarray | GramMatrix] | None = None,
     size: Callable[[str, QuantizedTensor], int] | None = None,
-) -> tuple[dict[int, QuantizedTensor], Allocation]:
+    store: Callable[[], MutableMapping[str, QuantizedTensor]] = dict,
+) -> tuple[Mapping[int, QuantizedTensor], Allocation]:
     """Quantizes copies of a model's kernels, a step a tensor.
 
     Args:
@@ -87,9 +88,11 @@ def allocate_kernels(
         grams: Optional mapping of kernel paths to Gram matrices of their
             layers' inputs.
         size: Optional callable from path and tensor to its coded bytes.
+        store: Callable that makes what keeps the codes of one attempt.
+            Defaults to `dict`.
 
     Returns:
-        Pair of the dictionary of the `id` of a kernel's variable to its
+        Pair of the mapping of the `id` of a kernel's variable to its
         `QuantizedTensor`, and the `Allocation`.
 
     Raises:
@@ -108,7 +111,7 @@ def allocate_kernels(
             f"Received: none in the model {model.name!r}"
         )
     allocation = quantizers.allocate(
-        {path: to_numpy(kernel.variable) for path, kernel in kernels.items()},
+        _Values(kernels),
         **dataclasses.asdict(target),
         states=_STATES[profile],
         target="fast" if profile == "fast" else "small",
@@ -116,12 +119,47 @@ def allocate_kernels(
         importance=_for_all(importance, kernels),
         grams={k: v for k, v in (grams or {}).items() if k in kernels},
         size=size,
+        store=store,
     )
-    found = {
-        id(kernels[path].variable): tensor
-        for path, tensor in allocation.tensors.items()
-    }
-    return found, allocation
+    paths = {id(kernel.variable): path for path, kernel in kernels.items()}
+    return _ByVariable(paths, allocation.tensors), allocation
+
+
+class _Values(Mapping[str, np.ndarray]):
+    """The values of kernels by their paths, copied when asked for."""
+
+    def __init__(self, kernels: Mapping[str, Kernel]) -> None:
+        self._kernels = kernels
+
+    def __getitem__(self, path: str) -> np.ndarray:
+        return to_numpy(self._kernels[path].variable)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kernels)
+
+    def __len__(self) -> int:
+        return len(self._kernels)
+
+
+class _ByVariable(Mapping[int, "QuantizedTensor"]):
+    """Quantized tensors by the `id` of the variables they stand for."""
+
+    def __init__(
+        self, paths: Mapping[int, str], tensors: Mapping[str, QuantizedTensor]
+    ) -> None:
+        self._paths, self._tensors = paths, tensors
+
+    def __getitem__(self, variable_id: int) -> QuantizedTensor:
+        return self._tensors[self._paths[variable_id]]
+
+    def __contains__(self, variable_id: object) -> bool:
+        return variable_id in self._paths
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 def _kinds(kernels: Mapping[str, Kernel]) -> dict[str, str]:

@@ -6,7 +6,13 @@ import dataclasses
 import functools
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from concurrent.futures import Executor
 from typing import Any
 
@@ -103,6 +109,7 @@ def fit(
     filters: Filters = None,
     importance: Mapping[str, np.ndarray] | None = None,
     grams: Mapping[str, np.ndarray] | None = None,
+    store: Callable[[], MutableMapping[str, QuantizedTensor]] = dict,
 ) -> dict[str, float]:
     """Quantizes a draft so that its file has at most so many bytes.
 
@@ -112,6 +119,8 @@ def fit(
         filters: Optional, which kernels to quantize.
         importance: Optional mapping of kernel paths to arrays.
         grams: Optional mapping of kernel paths to Gram matrices.
+        store: Callable that makes what keeps the codes of one attempt.
+            Defaults to `dict`.
 
     Returns:
         Dictionary with the `snr_db` reached.
@@ -134,6 +143,7 @@ def fit(
                 importance,
                 inputs,
                 size=lambda _, tensor: _coded_bytes(tensor, draft.profile),
+                store=store,
             )
             written = draft.write(os.path.join(folder, "draft.h5"))
             fits = written.file_bytes <= max_bytes

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_squeeze import artifact
 from keras_squeeze.artifact import Artifact
+from keras_squeeze.artifact.code_spool import SpoolFolder
 from keras_squeeze.artifact.packing import open_base
 from keras_squeeze.artifact.scrubbing import check_keep
 from keras_squeeze.artifact.writing import check_target
@@ -58,8 +59,8 @@ def export(
     are stored as codes and scale and reload as plain floating-point kernels;
     `ks.quantize` makes layers that stay quantized in memory. The model itself
     is never changed, and memory holds one more tensor and what coding it
-    needs: `snr_db`, `quality` and `max_bytes` alone need the codes of all
-    kernels at once.
+    needs: with `snr_db`, `quality` and `max_bytes` the codes of all kernels
+    wait in a folder beside `path`, if they are many.
 
     The path of a Keras file may stand for the model: its weights are then
     coded as they are, tensor by tensor, without building the model.
@@ -178,8 +179,11 @@ def export(
             resume,
             keep,
         )
+        encrypted = encryption_key is not None
+        spools = opened.enter_context(SpoolFolder(path, encrypted))
         figures = _quantize(
-            draft, bits, quantizer, filters, target, importance, grams
+            *(draft, bits, quantizer, filters, target, importance, grams),
+            spools,
         )
         written = opened.enter_context(draft.write(path, overwrite))
         report = artifact.describe(written)
@@ -196,6 +200,7 @@ def _quantize(
     target: Target,
     importance: Mapping[str, np.ndarray] | None,
     grams: dict[str, np.ndarray] | None,
+    spools: SpoolFolder,
 ) -> dict[str, float]:
     """Chooses the draft's codes; tells what was reached."""
     if bits is not None or quantizer is not None:
@@ -207,10 +212,14 @@ def _quantize(
             )
         )
     elif target.max_bytes is not None:
-        return fit(draft, target.max_bytes, filters, importance, grams)
+        return fit(
+            *(draft, target.max_bytes, filters, importance, grams),
+            store=spools.spool,
+        )
     elif target:
         draft.quantized, allocation = allocate_kernels(
-            draft.model, target, draft.profile, filters, importance, grams
+            *(draft.model, target, draft.profile, filters, importance, grams),
+            store=spools.spool,
         )
         return {"snr_db": allocation.snr_db}
     return {}
