@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from keras_squeeze import quantizers
+from keras_squeeze.codecs.class_rans import ClassRans
 from keras_squeeze.codecs.kernel_geometry import geometry_of, to_canonical
 from keras_squeeze.codecs.trellis import STATES, Trellis, next_states
 from keras_squeeze.errors import NonFiniteError, SqueezeError
@@ -9,11 +10,14 @@ from keras_squeeze.quantizers import (
     RateDistortionQuantizer,
     TrellisQuantizer,
     estimate_bytes,
+    trellis_chains,
 )
+from keras_squeeze.quantizers.rate_distortion_size import codes_and_grids
 from keras_squeeze.quantizers.trellis_chains import (
     ChainOrder,
     chain_count,
     follow_machine,
+    segments,
 )
 from keras_squeeze.testing import check_quantizer
 
@@ -245,3 +249,29 @@ def test_states_are_those_of_the_machine():
 def test_too_few_bits_for_two_grids_are_refused(bits):
     with pytest.raises(SqueezeError, match=f"bits={bits}"):
         TrellisQuantizer(bits=bits)
+
+
+@pytest.mark.parametrize("channels", [64, 50])
+def test_large_tensors_are_searched_in_lots(monkeypatch, rng, channels):
+    weights = rng.laplace(size=(300, channels)).astype("float32")
+    importance = rng.random(weights.shape) + 0.5
+    quantizer = TrellisQuantizer(states=8, step=0.25)
+    whole = quantizer.encode(weights, importance=importance)
+    grids = codes_and_grids(whole)[1]
+    monkeypatch.setattr(trellis_chains, "_SEGMENT", 1 << 12)
+    assert np.array_equal(codes_and_grids(whole)[1], grids)
+    lots = quantizer.encode(weights, importance=importance)
+    trellis = lots.trellis
+    geometry = geometry_of(weights.shape, trellis.geometry)
+    shape = to_canonical(weights, geometry).shape
+    assert len(segments(shape, trellis.chains)) > 3
+    # The coder refuses codes that are not of the machine.
+    coder = ClassRans(trellis=trellis)
+    sizes = [len(coder.encode(t.codes)) for t in (lots, whole)]
+    assert sizes[0] < 1.01 * sizes[1]
+    error = [
+        float(np.sum(importance * (t.dequantize() - weights) ** 2))
+        for t in (lots, whole)
+    ]
+    assert error[0] < 1.01 * error[1]
+    assert not np.array_equal(lots.codes, whole.codes)

@@ -50,11 +50,11 @@ class LayerGraph:
 
     Example:
     >>> import keras
-    >>> layers = [keras.layers.Dense(2), keras.layers.ReLU()]
+    >>> layers = [keras.layers.Dense(2), keras.layers.ReLU(name="relu")]
     >>> model = keras.Sequential([keras.Input((4,)), *layers])
     >>> graph = LayerGraph(model)
     >>> graph.only_reader(graph.only_call(layers[0])).layer.name
-    're_lu'
+    'relu'
     """
 
     def __init__(self, model: Any) -> None:

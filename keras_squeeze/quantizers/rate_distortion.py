@@ -147,14 +147,18 @@ class RateDistortionQuantizer(MeanSquaredErrorQuantizer):
             _in_steps(canonical, scale, self._largest()), values.shape, kept
         )
         geometry = coding_geometry(values, kind, self.target, name)
-        del canonical
+        # As large as the tensor, like much of what is let go of below.
+        del canonical, values
+        arranged = np.ascontiguousarray(to_canonical(in_steps, geometry))
+        del in_steps
         codes, trellis = self._choose_codes(
-            np.ascontiguousarray(to_canonical(in_steps, geometry)),
+            arranged,
             None if weights is None else to_canonical(weights, geometry),
             geometry,
         )
+        del arranged
         return packed_codes(
-            from_canonical(codes, geometry, values.shape),
+            from_canonical(codes, geometry, array.shape),
             scale,
             self.bits if self.step is None else None,
             kept,
@@ -198,8 +202,7 @@ class RateDistortionQuantizer(MeanSquaredErrorQuantizer):
         count = table_size(in_steps)
         bits = prior_rates((SCALAR,), count)
         for _ in range(PASSES):
-            magnitudes = np.abs(codes)
-            classes = expected_magnitude_classes(magnitudes.astype(np.float32))
+            classes = expected_magnitude_classes(codes)
             costs = (multiplier * bits[:, 0]).astype(np.float32)
             codes = cheapest_codes(in_steps, importance, classes, costs)
             bits = observed_rates(

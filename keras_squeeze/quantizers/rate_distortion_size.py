@@ -23,6 +23,7 @@ from keras_squeeze.quantizers.trellis_chains import follow_machine
 # What the magnitude of a channel or an input takes beside the codes, bits.
 _SIDE_BITS = 2.5
 _HEADER_BYTES = 12
+_SUMMED_AT_ONCE = 1 << 21
 
 
 def estimate_bytes(tensor: QuantizedTensor) -> int:
@@ -40,19 +41,36 @@ def estimate_bytes(tensor: QuantizedTensor) -> int:
     18
     """
     codes, grids = codes_and_grids(tensor)
-    magnitudes = np.abs(codes)
-    classes = expected_magnitude_classes(magnitudes.astype(np.float32))
+    classes = expected_magnitude_classes(codes)
+    # In place, for a large tensor.
+    levels = np.abs(codes, out=codes)
     kinds: tuple[int, ...] = (SCALAR,)
-    levels = magnitudes
     if grids is not None:
         kinds = (EVEN, ODD)
-        levels = (magnitudes + grids) >> 1
+        levels += grids
+        levels >>= 1
     count = int(levels.max(initial=0)) + 2
     rates = observed_rates(levels, grids, classes, kinds, count)
-    grid = 0 if grids is None else grids
-    bits = float(rates[classes, grid, levels].sum(dtype=np.float64))
+    bits = _sum_of_rates(rates, classes, grids, levels)
     bits += _SIDE_BITS * (codes.shape[0] + codes.shape[2])
     return _HEADER_BYTES + int(np.ceil(bits / 8))
+
+
+def _sum_of_rates(
+    rates: NDArray[np.float32],
+    classes: NDArray[np.uint8],
+    grids: NDArray[np.uint8] | None,
+    levels: NDArray[np.int32],
+) -> float:
+    total, size = 0.0, levels.size
+    flat = classes.reshape(-1), levels.reshape(-1)
+    flat_grids = None if grids is None else grids.reshape(-1)
+    for start in range(0, size, _SUMMED_AT_ONCE):
+        part = slice(start, start + _SUMMED_AT_ONCE)
+        grid = 0 if flat_grids is None else flat_grids[part]
+        found = rates[flat[0][part], grid, flat[1][part]]
+        total += float(found.sum(dtype=np.float64))
+    return total
 
 
 def codes_and_grids(
@@ -70,7 +88,7 @@ def codes_and_grids(
     trellis = tensor.trellis
     kind = trellis.geometry if trellis else default_kind(tensor.shape)
     geometry = geometry_of(tensor.shape, kind)
-    codes = to_canonical(tensor.codes, geometry).astype(np.int32)
+    codes = to_canonical(tensor.codes, geometry).astype(np.int32, order="C")
     if trellis is None or not codes.size:
         return codes, None
     return codes, follow_machine(codes, trellis)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,14 +45,12 @@ _POSITION_COUNT = 4.0
 _SMALLEST_PROBABILITY = 1e-9
 
 
-def expected_magnitude_classes(
-    magnitudes: NDArray[np.float32],
-) -> NDArray[np.uint8]:
+def expected_magnitude_classes(codes: NDArray[Any]) -> NDArray[np.uint8]:
     """Sorts weights by the magnitude their channel and input let expect.
 
     Args:
-        magnitudes: float32 array of shape `(channels, taps, inputs)`, in
-            units of the codes.
+        codes: Array of shape `(channels, taps, inputs)`, codes or their
+            magnitudes.
 
     Returns:
         uint8 array of the same shape.
@@ -61,11 +60,10 @@ def expected_magnitude_classes(
     >>> np.unique(classes).tolist()
     [28]
     """
-    channels, taps, inputs = magnitudes.shape
-    mean = max(float(magnitudes.mean(dtype=np.float64)), 2.0**-10)
-    rows = magnitudes.sum(axis=(1, 2), dtype=np.float64)
+    channels, taps, inputs = codes.shape
+    rows, places = _summed_magnitudes(codes)
+    mean = max(float(rows.sum() / max(1, codes.size)), 2.0**-10)
     rows = (rows + _CHANNEL_COUNT * mean) / (taps * inputs + _CHANNEL_COUNT)
-    places = magnitudes.sum(axis=0, dtype=np.float64)
     by_input = places.sum(axis=0) + _INPUT_COUNT * mean
     by_input /= channels * taps + _INPUT_COUNT
     by_tap = places.sum(axis=1) + _INPUT_COUNT * mean
@@ -73,9 +71,9 @@ def expected_magnitude_classes(
     likely = by_tap[:, None] * by_input / mean
     places = places + _POSITION_COUNT * likely
     places /= channels + _POSITION_COUNT
-    classes = np.empty(magnitudes.shape, np.uint8)
+    classes = np.empty(codes.shape, np.uint8)
     channel_octaves, place_octaves = np.log2(rows / mean), np.log2(places)
-    for tile in tiles(magnitudes.shape) if magnitudes.size else ():
+    for tile in tiles(codes.shape) if codes.size else ():
         octaves = channel_octaves[tile[0], None, None] + place_octaves[tile[1:]]
         octaves = octaves.astype(np.float32)
         octaves *= np.float32(_CLASSES_PER_OCTAVE)
@@ -85,16 +83,31 @@ def expected_magnitude_classes(
     return classes
 
 
-def table_size(in_steps: NDArray[np.float32]) -> int:
+def _summed_magnitudes(
+    codes: NDArray[Any],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums over each channel, and over all channels; of integers exact."""
+    rows, places = np.zeros(len(codes)), np.zeros(codes.shape[1:])
+    for tile in tiles(codes.shape) if codes.size else ():
+        part = np.abs(codes[tile])
+        rows[tile[0]] += part.sum(axis=(1, 2), dtype=np.float64)
+        places[tile[1:]] += part.sum(axis=0, dtype=np.float64)
+    return rows, places
+
+
+def table_size(in_steps: NDArray[np.float32], factor: float = 1.0) -> int:
     """How many levels the tables of rates need.
 
     Args:
-        in_steps: float32 array, weights in units of a level.
+        in_steps: float32 array, weights in units of a step.
+        factor: Float. Levels a step. Defaults to `1.0`.
 
     Returns:
         Integer, a power of two from 16 to 1024.
     """
-    peak = float(np.max(np.abs(in_steps), initial=0.0))
+    highest = np.max(in_steps, initial=np.float32(0))
+    lowest = np.min(in_steps, initial=np.float32(0))
+    peak = float(max(highest, -lowest) * np.float32(factor))
     # Rounded up, so that tensors share tables of priors.
     needed = 16
     while needed < peak + 3 and needed < _LARGEST_TABLE:
@@ -109,10 +122,14 @@ def first_codes(in_steps: NDArray[np.float32]) -> NDArray[np.int32]:
         in_steps: float32 array, weights in units of the step.
 
     Returns:
-        int32 array of the same shape.
+        int32 array of the same shape, C-contiguous.
     """
-    codes = (np.abs(in_steps) + np.float32(1 - _DROPPED)).astype(np.int32)
-    return np.where(in_steps < 0, -codes, codes)
+    found = np.empty(in_steps.shape, np.int32)
+    for tile in tiles(in_steps.shape) if in_steps.size else ():
+        part = in_steps[tile]
+        codes = (np.abs(part) + np.float32(1 - _DROPPED)).astype(np.int32)
+        found[tile] = np.where(part < 0, -codes, codes)
+    return found
 
 
 def prior_rates(grids: tuple[int, ...], levels: int) -> NDArray[np.float32]:
@@ -149,9 +166,27 @@ def observed_rates(
     Returns:
         float32 array of shape `(CLASSES, len(grids), count)`.
     """
-    tables = len(grids)
-    shape = (CLASSES, tables, count)
-    histogram = np.zeros(math.prod(shape), np.int64)
+    counts = np.zeros((CLASSES, len(grids), count), np.int64)
+    count_levels(counts, levels, grid_of, classes)
+    return rates_of(counts, grids)
+
+
+def count_levels(
+    counts: NDArray[np.int64],
+    levels: NDArray[np.int32],
+    grid_of: NDArray[np.uint8] | None,
+    classes: NDArray[np.uint8],
+) -> None:
+    """Adds how often each level was seen, in each class and on each grid.
+
+    Args:
+        counts: int64 array of shape `(CLASSES, grids, levels)`; changed.
+        levels: int32 array.
+        grid_of: uint8 array of the same shape, or `None`.
+        classes: uint8 array of the same shape.
+    """
+    _, tables, count = counts.shape
+    histogram = counts.reshape(-1)
     flat_classes, flat_levels = classes.reshape(-1), levels.reshape(-1)
     flat_grids = None if grid_of is None else grid_of.reshape(-1)
     for block in blocks(flat_levels.size):
@@ -161,7 +196,21 @@ def observed_rates(
         cells *= count
         cells += np.minimum(flat_levels[block], count - 1)
         histogram += np.bincount(cells, minlength=histogram.size)
-    seen = histogram.reshape(shape) + _PRIOR_COUNT * _prior(grids, count)
+
+
+def rates_of(
+    counts: NDArray[np.int64], grids: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Rates of levels that were seen so often.
+
+    Args:
+        counts: int64 array of shape `(CLASSES, len(grids), levels)`.
+        grids: Tuple of `SCALAR`, `EVEN`, `ODD`.
+
+    Returns:
+        float32 array of the same shape.
+    """
+    seen = counts + _PRIOR_COUNT * _prior(grids, counts.shape[2])
     return _to_bits(seen / seen.sum(axis=2, keepdims=True))
 
 

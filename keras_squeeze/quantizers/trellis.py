@@ -18,13 +18,18 @@ from keras_squeeze.quantizers.rate_distortion_tables import (
     EVEN,
     ODD,
     PADDING_CLASS,
+    count_levels,
     expected_magnitude_classes,
     first_codes,
-    observed_rates,
     prior_rates,
+    rates_of,
     table_size,
 )
-from keras_squeeze.quantizers.trellis_chains import ChainOrder, chain_count
+from keras_squeeze.quantizers.trellis_chains import (
+    ChainOrder,
+    chain_count,
+    segments,
+)
 from keras_squeeze.quantizers.trellis_refinement import (
     REFINED_STATES,
     Refinement,
@@ -141,46 +146,61 @@ class TrellisQuantizer(RateDistortionQuantizer):
         trellis = Trellis(self.states, geometry.kind, chains)
         if not codes.size:
             return codes, trellis
-        order = ChainOrder(codes.shape, chains)
         # The level above the nearest one must fit too.
         widest = self._largest() - 2
         if widest > _NARROW_CODE:
-            in_steps = np.clip(in_steps, -widest, widest)
-        values = order.to_chains(in_steps)
-        weights = None if importance is None else order.to_chains(importance)
-        count = table_size(in_steps * np.float32(0.5))
-        if not refines:
-            # As large as the tensor, like most of what is let go of here.
-            in_steps = in_steps[:0]
+            in_steps = np.clip(in_steps, -widest, widest, out=in_steps)
+        count = table_size(in_steps, 0.5)
         bits = prior_rates((EVEN, ODD), count)
         for _ in range(
             PASSES if self.states <= _QUICK_STATES else _LONG_PASSES
         ):
-            magnitudes = np.abs(codes).astype(np.float32)
-            classes = order.to_chains(
-                expected_magnitude_classes(magnitudes), PADDING_CLASS
+            classes = expected_magnitude_classes(codes)
+            bits = self._search_codes(
+                codes, in_steps, importance, classes, bits, trellis
             )
-            del magnitudes, codes
-            costs = self._costs(bits)
-            path = search_path(
-                SearchProblem(values, weights, classes, costs), self.states
-            )
-            levels = np.abs(path.codes)
-            levels += path.grids
-            levels >>= 1
-            bits = observed_rates(
-                levels, path.grids, classes, (EVEN, ODD), count
-            )
-            del levels
-            codes = order.from_chains(path.codes)
-            del path
+            del classes
         if refines:
+            order = ChainOrder(codes.shape, chains)
+            weights = (
+                None if importance is None else order.to_chains(importance)
+            )
             refinement = Refinement(
                 *(in_steps, weights, order, geometry, trellis),
                 *(self.rate_weight, self._largest()),
             )
             codes = refinement.refine(codes)
         return codes, trellis
+
+    def _search_codes(
+        self,
+        codes: NDArray[np.int32],
+        in_steps: NDArray[np.float32],
+        importance: NDArray[np.float32] | None,
+        classes: NDArray[np.uint8],
+        bits: NDArray[np.float32],
+        trellis: Trellis,
+    ) -> NDArray[np.float32]:
+        """Chooses all codes anew, in place; returns the rates seen."""
+        costs, states = self._costs(bits), None
+        counts = np.zeros(bits.shape, np.int64)
+        for lot in segments(codes.shape, trellis.chains):
+            order = ChainOrder(codes[lot].shape, trellis.chains)
+            weights = None if importance is None else importance[lot]
+            problem = SearchProblem(
+                order.to_chains(in_steps[lot]),
+                None if weights is None else order.to_chains(weights),
+                order.to_chains(classes[lot], PADDING_CLASS),
+                costs,
+            )
+            path = search_path(problem, self.states, states)
+            states = path.states
+            levels = np.abs(path.codes)
+            levels += path.grids
+            levels >>= 1
+            count_levels(counts, levels, path.grids, problem.classes)
+            codes[lot] = order.from_chains(path.codes)
+        return rates_of(counts, (EVEN, ODD))
 
     def _costs(self, bits: NDArray[np.float32]) -> NDArray[np.float32]:
         costs = bits * np.float32(self.rate_weight * TRELLIS_EXCHANGE_RATE)

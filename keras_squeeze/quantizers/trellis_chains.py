@@ -16,6 +16,10 @@ LARGEST_CHAINS = 32
 #: The search advances so many chains at once; columns come in multiples.
 LANES = 16
 
+# Weights that are searched at once: what a search holds besides them is several
+# times as large. Ends of segments cost a chain a fraction of a bit.
+_SEGMENT = 1 << 21
+
 # Every chain loses a few bits at its start: shorter ones would not pay.
 _SHORTEST_CHAIN = 2048
 
@@ -97,6 +101,30 @@ class ChainOrder:
         return np.ascontiguousarray(channels).reshape(self._shape)
 
 
+def segments(shape: tuple[int, ...], chains: int) -> list[slice]:
+    """Channels that are searched one lot after the other.
+
+    Whole rounds of the chains, so that each chain goes on in a lot where it
+    ended in the one before.
+
+    Args:
+        shape: Tuple `(channels, taps, inputs)`.
+        chains: Integer.
+
+    Returns:
+        List of slices of channels; one for all but large tensors.
+
+    Example:
+    >>> segments((64, 1, 1 << 17), chains=32)
+    [slice(0, 32, None), slice(32, 64, None)]
+    """
+    channels, taps, inputs = shape
+    a_round = chains * taps * inputs
+    step = max(1, _SEGMENT // max(1, a_round)) * chains
+    starts = range(0, channels, step)
+    return [slice(start, min(start + step, channels)) for start in starts]
+
+
 def follow_machine(
     codes: NDArray[np.int32], trellis: Trellis
 ) -> NDArray[np.uint8]:
@@ -109,12 +137,17 @@ def follow_machine(
     Returns:
         uint8 array of the same shape, 0 or 1.
     """
-    order = ChainOrder(codes.shape, trellis.chains)
-    chains = np.abs(order.to_chains(codes))
     machine = next_states(trellis.states)
-    state = np.zeros(chains.shape[1], np.uint8)
-    grids = np.empty(chains.shape, np.uint8)
-    for step, row in enumerate(chains):
-        grids[step] = state & 1
-        state = machine[state, (row + grids[step] >> 1) & 1]
-    return order.from_chains(grids).astype(np.uint8)
+    found = np.empty(codes.shape, np.uint8)
+    state: NDArray[np.uint8] | None = None
+    for lot in segments(codes.shape, trellis.chains):
+        order = ChainOrder(codes[lot].shape, trellis.chains)
+        chains = np.abs(order.to_chains(codes[lot]))
+        if state is None:
+            state = np.zeros(chains.shape[1], np.uint8)
+        grids = np.empty(chains.shape, np.uint8)
+        for step, row in enumerate(chains):
+            grids[step] = state & 1
+            state = machine[state, (row + grids[step] >> 1) & 1]
+        found[lot] = order.from_chains(grids)
+    return found
