@@ -1,10 +1,11 @@
-"""The model of `context_mixing`, in Python: its specification in code.
+"""The model of `context_mixing`, in Python.
 
 Levels are coded channel by channel, tap by tap, input by input. Eight
 contexts each hold an adaptive probability for the question at hand; they are
 mixed in the logistic domain by weights that learn from every answer. All
 arithmetic is that of integers, `>>` rounds down. The compiled kernel in
-`native/source/context_mixing.c` gives the same bytes, a thousand times faster.
+`native/source/context_mixing.c` gives the same bytes, a thousand times faster;
+`docs/context_mixing_format.md` specifies them.
 
 References:
     - Mahoney, Adaptive weighing of context models for lossless data
