@@ -11,7 +11,9 @@ import pytest
 
 CHILD = textwrap.dedent(
     """
-    import sys, time
+    import signal, sys, time
+    # A shell lets what it runs in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from keras_squeeze.artifact import coding, packing
     from keras_squeeze.cli import main
 
