@@ -1,5 +1,7 @@
 """What is compiled as a whole is what the single operations give."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,11 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 
 import keras_squeeze as ks
-from keras_squeeze.layers import fused_operations, quantization_aware_rounding
+from keras_squeeze.layers import (
+    codebook_gradients,
+    fused_operations,
+    quantization_aware_rounding,
+)
 from keras_squeeze.layers.codebook_intervals import places_between
 from keras_squeeze.layers.fused_operations import fused
 from keras_squeeze.layers.quantization_aware_codebook import share_levels
@@ -128,6 +134,41 @@ def test_a_hard_codebook_gives_its_levels_exactly(compiles, rng, rows):
         levels = np.sort(codebook[column % rows]) * unit
         place = places_between(weights[:, column], levels)
         np.testing.assert_array_equal(values[:, column], levels[place])
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows_shape"),
+    [
+        ((96, 64), (1, 1)),
+        ((96, 64), (1, 64)),
+        ((96, 64), (96, 1)),
+        ((3, 3, 7, 40), (1, 1, 7, 40)),
+        ((3, 3, 7, 40), (1, 1, 7, 1)),
+        ((1031, 3), (1, 3)),
+        ((21013, 1), (1, 1)),
+    ],
+)
+@pytest.mark.parametrize("hardness", [0.0, 0.6, 1.0])
+def test_strips_give_the_sums_of_single_weights(
+    monkeypatch, rng, shape, rows_shape, hardness
+):
+    rows = math.prod(rows_shape)
+    received, weights, scale, codebook = (
+        rng.normal(0, 1, size).astype("float32")
+        for size in (shape, shape, (1,) * len(shape), (rows, 16))
+    )
+    given = received, weights, np.exp(scale), codebook, 0.5, hardness
+    given = *map(tf.constant, given), 12
+    sums = []
+    for training in (False, True):
+        monkeypatch.setattr(
+            fused_operations, "_is_training", lambda t=training: t
+        )
+        sum_up = codebook_gradients.level_sums(weights.size, 16, rows_shape)
+        assert (sum_up.__name__ == "by_place") != training
+        sums.append(sum_up(*given).numpy())
+    assert sums[0].shape == (rows, 16)
+    np.testing.assert_allclose(*sums, rtol=1e-4, atol=1e-3)
 
 
 def test_a_fit_compiles_and_an_exported_model_does_not(tmp_path, rng):

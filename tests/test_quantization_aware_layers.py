@@ -211,9 +211,11 @@ def test_weights_belong_to_the_two_levels_they_lie_between(granularity):
         (0, 0.4, 0.4),
         (0, -1.5, -1.5),
         (0, 3, 3),
-        (0.5, 0.1, 0.5 / (1 + 4**2)),
-        (0.5, 0.8, 0.5 + 1.5 / (1 + 4**2)),
-        (0.75, -0.8, -1 / (1 + 4**-4)),
+        (0.5, 0.1, 0),
+        (0.5, 0.2, 0.15),
+        (0.5, 1.1, 0.95),
+        (0.5, 1.7, 2),
+        (0.75, -0.55, -0.7),
         (0.75, 3, 2.25),
         (0.75, 0, 0),
         (1, 0.24, 0),
@@ -230,12 +232,27 @@ def test_both_levels_of_a_weight_learn_by_how_much_it_belongs_to_them():
     convert(layer, quantizers.get("kmeans", bits=2, granularity="per_tensor"))
     layer.assign_hardness(0.5)
     weights = np.full((6, 4), -1.0)
-    weights[0] = 1.0
+    weights[0] = 1.1875
     layer.kernel_variable().assign(weights)
     by_level = gradients(layer, np.eye(6)[:1].astype("float32"))
     by_level = by_level["kernel_codebook"][0]
-    # Distances to 0.75 and 2 are 1 to 4, so memberships 16 to 1.
-    np.testing.assert_allclose(by_level[3] / by_level[2], 1 / 16, rtol=1e-4)
+    # Seven twentieths of the way from 0.75 to 2, from a quarter to three.
+    np.testing.assert_allclose(by_level[3] / by_level[2], 1 / 4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("hardness", [0.0, 0.37, 0.9, 1.0])
+def test_a_weight_on_a_level_is_that_level_to_the_bit(hardness):
+    rng = np.random.default_rng(3)
+    layer = built_dense(rng.normal(size=(6, 4)))
+    convert(layer, quantizers.get("kmeans", bits=4, granularity="per_tensor"))
+    codebook = rng.integers(-999, 999, (1, 16)) / 512
+    codebook[0, 5] = 0
+    layer.kernel_codebook.assign(codebook)
+    unit = float(layer.kernel_scale[0, 0])
+    weights = np.resize(codebook[0] * unit, (6, 4)).astype("float32")
+    layer.kernel_variable().assign(weights)
+    layer.assign_hardness(hardness)
+    np.testing.assert_array_equal(layer.kernel, weights)
 
 
 def test_levels_may_overtake_each_other():

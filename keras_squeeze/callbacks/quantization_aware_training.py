@@ -181,7 +181,7 @@ class QuantizationAwareTraining(LiveSurgery):
 
     def _harden(self) -> None:
         if self._hardens:
-            self._running().harden(self._step())
+            self._hardens = self._running().harden(self._step())
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Turns the layers into quantized ones, if they are to be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 # So many thresholds are compared one after the other, which compiles to vector
 # instructions; more are searched by halves.
 _MOST_COMPARED = 32
+# So few values are compared with all of them at once, in few operations.
+_FEW_VALUES = 256
 
 
 def look_up(values: Any, thresholds: Any, *tables: Any) -> list[Any]:
@@ -32,9 +35,10 @@ def look_up(values: Any, thresholds: Any, *tables: Any) -> list[Any]:
     >>> look_up(values, thresholds, table)[0].numpy().tolist()
     [10, 11, 12, 13]
     """
-    if thresholds.shape[0] <= _MOST_COMPARED:
+    few = math.prod(values.shape) < _FEW_VALUES
+    if thresholds.shape[0] <= _MOST_COMPARED and not few:
         return _compare(values, thresholds, tables)
-    place = _search(values, thresholds)
+    place = (_count if few else _search)(values, thresholds)
     return [_entry(table, place) for table in tables]
 
 
@@ -49,6 +53,10 @@ def _compare(
             for table, entry in zip(tables, found, strict=True)
         ]
     return found
+
+
+def _count(values: Any, thresholds: Any) -> Any:
+    return ops.sum(ops.cast(values[None] > thresholds, "int32"), axis=0)
 
 
 def _search(values: Any, thresholds: Any) -> Any:
@@ -71,23 +79,23 @@ def _entry(table: Any, place: Any) -> Any:
     return ops.take(flat, place * columns.size + columns, axis=0)
 
 
-def midpoints(levels: Any) -> Any:
-    """What lies halfway between neighbouring levels, in float32.
+def halfway(low: Any, high: Any) -> Any:
+    """What lies halfway between two levels, in float32.
 
     Args:
-        levels: float32 array or tensor of shape `(n, ...)`, ascending along
-            the first axis.
+        low: float32 array or tensor.
+        high: float32 array or tensor of the same shape.
 
     Returns:
-        Array or tensor of shape `(n - 1, ...)`, the same to the bit for both.
+        Array or tensor, the same to the bit for both.
     """
-    return (levels[:-1] + levels[1:]) * np.float32(0.5)
+    return (low + high) * np.float32(0.5)
 
 
 def places_between(
     values: NDArray[np.float32], levels: NDArray[np.float32]
 ) -> NDArray[np.intp]:
-    """The level that `look_up` with `midpoints` finds, on the host.
+    """The nearest of some levels, the lower one of two, on the host.
 
     Args:
         values: float32 array.
@@ -96,4 +104,5 @@ def places_between(
     Returns:
         Array of integers of the shape of `values`.
     """
-    return np.searchsorted(midpoints(levels), values, side="left")
+    middles = halfway(levels[:-1], levels[1:])
+    return np.searchsorted(middles, values, side="left")

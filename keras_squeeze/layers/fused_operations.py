@@ -15,7 +15,7 @@ import keras
 from keras.src.backend.common import global_state
 
 # Below, the start of a compiled function costs what it saves.
-_LEAST_SIZE = 1024
+_LEAST_SIZE = 256
 
 
 def fused(function: Callable[..., Any], size: int) -> Callable[..., Any]:
@@ -33,9 +33,22 @@ def fused(function: Callable[..., Any], size: int) -> Callable[..., Any]:
     Returns:
         Callable with the same arguments and results.
     """
-    if size < _LEAST_SIZE or not _is_training() or not _can_compile():
-        return function
-    return _compiled(function)
+    return _compiled(function) if _fuses(size) else function
+
+
+def runs_loops(size: int) -> bool:
+    """Whether `fused` makes a loop over strips of a tensor a pass of its own.
+
+    On a processor; on other devices each turn of a loop is work of its own.
+
+    Args:
+        size: Integer, as for `fused`.
+    """
+    return _fuses(size) and _has_processors_only()
+
+
+def _fuses(size: int) -> bool:
+    return size >= _LEAST_SIZE and _is_training() and _can_compile()
 
 
 def _is_training() -> bool:
@@ -51,6 +64,14 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         function, jit_compile=True, autograph=False, reduce_retracing=False
     )
     return compiled
+
+
+@functools.cache
+def _has_processors_only() -> bool:
+    import tensorflow as tf
+
+    kinds = {device.device_type for device in tf.config.list_logical_devices()}
+    return kinds <= {"CPU", "XLA_CPU"}
 
 
 @functools.cache

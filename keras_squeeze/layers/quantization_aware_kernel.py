@@ -12,11 +12,9 @@ from keras import ops
 from keras.src.backend.common.variables import AutocastScope
 from numpy.typing import NDArray
 
+from keras_squeeze.layers.codebook_levels import round_significant
 from keras_squeeze.layers.kernel_layout import KernelLayout
-from keras_squeeze.layers.quantization_aware_codebook import (
-    round_significant,
-    share_levels,
-)
+from keras_squeeze.layers.quantization_aware_codebook import share_levels
 from keras_squeeze.layers.quantization_aware_codes import (
     check_finite,
     codebook_codes,

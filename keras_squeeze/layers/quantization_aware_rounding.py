@@ -12,11 +12,9 @@ from keras import ops
 from numpy.typing import NDArray
 
 from keras_squeeze.layers.codebook_intervals import look_up
+from keras_squeeze.layers.codebook_levels import round_significant
+from keras_squeeze.layers.codebook_memberships import positive
 from keras_squeeze.layers.fused_operations import fused
-from keras_squeeze.layers.quantization_aware_codebook import (
-    positive,
-    round_significant,
-)
 
 # Of a step, as `quantizers.scale.round_scale` leaves them.
 _SIGNIFICANT_BITS = 8

@@ -129,6 +129,11 @@ class StoredKernel:
         layout = self.layout
         shape, axis, rest = layout.shape, layout.axis, layout.rest
         single = canonical.shape[-1] == 1
+        kept = [i for i in layout.order if i in axis]
+        if single and kept == list(axis):
+            # No transposition, of which a kernel in training has several.
+            sizes = [shape[i] if i in axis else 1 for i in layout.order]
+            return ops.reshape(canonical, sizes)
         sizes = [1 if single else shape[i] for i in rest]
         values = ops.reshape(canonical, [shape[i] for i in axis] + sizes)
         order = (*axis, *rest)

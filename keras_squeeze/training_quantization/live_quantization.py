@@ -169,17 +169,23 @@ class LiveQuantization(LiveStructure):
         self.is_done = False
         return [path for path, _ in layers]
 
-    def harden(self, step: int) -> None:
+    def harden(self, step: int) -> bool:
         """Draws weights further to the levels of learned codebooks.
 
         Args:
             step: Integer. The step of the training.
+
+        Returns:
+            Boolean: whether some are not at their levels yet.
         """
+        goes_on = False
         for _, layer, entry in self._layers():
             if "hardening" in entry:
                 begin, steps = entry["hardening"]
                 hardness = (step - begin) / steps if steps else 1.0
                 layer.assign_hardness(min(1.0, max(0.0, hardness)))
+                goes_on = goes_on or hardness < 1.0
+        return goes_on
 
     @property
     def hardens(self) -> bool:
