@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from keras_squeeze.layers.codebook_intervals import look_up
 from keras_squeeze.layers.codebook_levels import round_significant
 from keras_squeeze.layers.codebook_memberships import positive
-from keras_squeeze.layers.fused_operations import fused
+from keras_squeeze.layers.fused_operations import fused, runs_loops
 
 # Of a step, as `quantizers.scale.round_scale` leaves them.
 _SIGNIFICANT_BITS = 8
+# What steps receive is summed over so many parts of a kernel at once: a sum of
+# products over the whole axis would be compiled to two passes.
+_PARTS = 8
 
 
 def learned_step(
@@ -121,6 +124,7 @@ def round_to_learned_grid(
     """
     size = math.prod(weights.shape)
     forward, backward = fused(_round_learned, size), fused(_pass_to_both, size)
+    parts = _PARTS if runs_loops(size) else 1
 
     def rounded(weights: Any, log_step: Any) -> Any:
         values = forward(weights, initial, log_step, low, high, bits)
@@ -128,7 +132,7 @@ def round_to_learned_grid(
         def gradient(*upstreams: Any, upstream: Any = None) -> Any:
             received = upstreams[0] if upstream is None else upstream
             passed, slope = backward(
-                received, weights, initial, log_step, values, low, high
+                received, weights, initial, log_step, values, low, high, parts
             )
             return passed, slope * gradient_scale
 
@@ -250,21 +254,52 @@ def _gradient_of(
 ) -> Callable[..., Any]:
     """The gradient of weights and step that `values` have."""
     # Chosen while the layer is called: a gradient does not know of a training.
-    pass_back = fused(_pass_back, math.prod(weights.shape))
+    size = math.prod(weights.shape)
+    pass_back = fused(_pass_back, size)
+    parts = _PARTS if runs_loops(size) else 1
 
     def gradient(*upstreams: Any, upstream: Any = None) -> Any:
         received = upstreams[0] if upstream is None else upstream
-        return pass_back(received, weights, step, values, low, high)
+        return pass_back(received, weights, step, values, low, high, parts)
 
     return gradient
 
 
 def _pass_back(
-    received: Any, weights: Any, step: Any, values: Any, low: Any, high: Any
+    received: Any,
+    weights: Any,
+    step: Any,
+    values: Any,
+    low: Any,
+    high: Any,
+    parts: int,
 ) -> Any:
     passed = _pass_inside(received, weights, step, low, high)
-    errors = received * values - passed * weights
+    if parts == 1 or weights.shape[0] % parts or step.shape[0] != 1:
+        errors = received * values - passed * weights
+    else:
+        given = received, weights, step, values, low, high
+        errors = _errors_by_parts(*given, parts)
     return passed, _sum_to_shape(errors, step.shape) / positive(step)
+
+
+def _errors_by_parts(
+    received: Any,
+    weights: Any,
+    step: Any,
+    values: Any,
+    low: Any,
+    high: Any,
+    parts: int,
+) -> Any:
+    """What the step receives, that of all parts of the first axis added up."""
+    errors: Any = 0.0
+    length = int(weights.shape[0]) // parts
+    for start in range(0, parts * length, length):
+        part = slice(start, start + length)
+        passed = _pass_inside(received[part], weights[part], step, low, high)
+        errors += received[part] * values[part] - passed * weights[part]
+    return errors
 
 
 def _pass_inside(
@@ -289,9 +324,12 @@ def _pass_to_both(
     values: Any,
     low: Any,
     high: Any,
+    parts: int,
 ) -> Any:
     step = _grown(initial, log_step)
-    passed, slope = _pass_back(received, weights, step, values, low, high)
+    passed, slope = _pass_back(
+        received, weights, step, values, low, high, parts
+    )
     return passed, slope / positive(step)
 
 
