@@ -98,6 +98,42 @@ def test_gradients_are_those_of_learned_steps(compiles, rng, low, rows):
     np.testing.assert_allclose(slope[0], errors.sum(0), rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("shape", "channels"),
+    [
+        ((3, 3, 8, 16), (3,)),
+        ((3, 3, 5, 16), (3,)),
+        ((3, 3, 8, 16), (2,)),
+        ((3, 3, 8, 16), (2, 3)),
+        ((3, 3, 8, 16), ()),
+        ((48, 16), (0,)),
+        ((300,), ()),
+        ((300,), (0,)),
+    ],
+)
+def test_each_channel_s_step_receives_the_sum_of_its_weights(
+    compiles, rng, shape, channels
+):
+    sizes = [n if i in channels else 1 for i, n in enumerate(shape)]
+    weights = rng.normal(0, 1, shape).astype("float32")
+    initial = np.full((math.prod(sizes), 1), 0.125, "float32")
+    values, (_, slope) = gradients(
+        lambda w, s: round_to_learned_grid(
+            w, initial, s, -7.0, 7.0, 4, 0.5, tuple(sizes)
+        ),
+        weights,
+        np.zeros_like(initial),
+    )
+    np.testing.assert_array_equal(
+        values, np.clip(np.rint(weights * 8), -7, 7) / 8
+    )
+    inside = np.abs(weights) <= 7 / 8
+    errors = np.cos(17 * weights) * (values - np.where(inside, weights, 0))
+    others = tuple(i for i in range(len(shape)) if i not in channels)
+    expected = 0.5 * errors.sum(others).reshape(-1, 1) / 0.125**2
+    np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=5e-3)
+
+
 @pytest.mark.parametrize("hardness", [0.75, 1.0])
 @pytest.mark.parametrize("size", [2, 16, 64])
 def test_codebooks_are_looked_up_alike(monkeypatch, rng, size, hardness):

@@ -242,10 +242,15 @@ class TrainedKernel:
             return round_to_fixed_grid(weights, scale, *grid)
         if self.quantizer.group_size is not None:
             return round_to_grid(weights, self.per_value(self.step()), *grid)
-        names = ("scale", "log_step")
-        scale, log = (self.per_value(as_float32(self.parts[n])) for n in names)
-        slope = self._step_gradient_scale()
-        return round_to_learned_grid(weights, scale, log, *grid, slope)
+        axis, sizes = self.layout.axis, enumerate(self.layout.shape)
+        return round_to_learned_grid(
+            weights,
+            as_float32(self.parts["scale"]),
+            as_float32(self.parts["log_step"]),
+            *grid,
+            self._step_gradient_scale(),
+            tuple(size if i in axis else 1 for i, size in sizes),
+        )
 
     def _fixed(self, weights: Any) -> Any:
         levels, thresholds = level_cells(
