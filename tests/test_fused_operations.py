@@ -22,6 +22,7 @@ from keras_squeeze.layers.quantization_aware_rounding import (
     round_to_fixed_grid,
     round_to_grid,
     round_to_learned_grid,
+    round_to_levels,
 )
 
 SHAPE = (96, 64)
@@ -132,6 +133,50 @@ def test_each_channel_s_step_receives_the_sum_of_its_weights(
     others = tuple(i for i in range(len(shape)) if i not in channels)
     expected = 0.5 * errors.sum(others).reshape(-1, 1) / 0.125**2
     np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=5e-3)
+
+
+def limits(kind, rng, shape):
+    """The lowest and the highest level, and all levels between the two."""
+    if kind == "levels":
+        levels = np.sort(rng.normal(0, 3, 16)).astype("float32")
+        return levels[0], levels[-1], levels
+    if kind == "one bit":
+        return -1.0, 1.0, np.float32([-1, 1])
+    zero = rng.integers(-3, 4, shape).astype("float32")
+    return -8 - zero, 7 - zero, np.arange(-11, 12, dtype=np.float32)
+
+
+@pytest.mark.parametrize("kind", ["levels", "one bit", "zero points"])
+@pytest.mark.parametrize(
+    "step_shape", [(1, 1, 1, 16), (1, 1, 8, 1), (3, 3, 8, 16), (1, 1, 1, 1)]
+)
+def test_gradients_of_other_grids_and_of_groups(
+    compiles, rng, kind, step_shape
+):
+    shape = (3, 3, 8, 16)
+    weights = rng.normal(0, 1, shape).astype("float32")
+    step = np.exp(rng.normal(-1, 0.3, step_shape)).astype("float32")
+    low, high, levels = limits(kind, rng, step_shape)
+    middles = (levels[1:] + levels[:-1]) / 2
+    bits = 1 if kind == "one bit" else 4
+
+    def rounded(w, s):
+        if kind == "levels":
+            return round_to_levels(w, s, levels, middles)
+        return round_to_grid(w, s, low, high, bits)
+
+    values, (passed, slope) = gradients(rounded, weights, step)
+    relative = weights / step
+    inside = np.clip(relative, low, high)
+    places = np.abs(inside[..., None] - levels).argmin(-1)
+    np.testing.assert_allclose(values, levels[places] * step, rtol=1e-6)
+    received, kept = np.cos(17 * weights), inside == relative
+    direct = passed + 17 * values * np.sin(17 * weights)
+    np.testing.assert_allclose(direct, received * kept, atol=2e-4)
+    errors = received * (levels[places] - np.where(kept, relative, 0))
+    repeated = tuple(i for i, size in enumerate(step_shape) if size == 1)
+    expected = errors.sum(repeated, keepdims=True)
+    np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("hardness", [0.75, 1.0])
